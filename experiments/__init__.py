@@ -1,0 +1,1 @@
+"""Scripts: prepare, train, evaluate, recommend, quickstart."""

@@ -1,0 +1,81 @@
+"""Train, or go on training, and evaluate on the valid part.
+
+    python -m experiments.train --config=experiments/configs/ml100k.py \
+        --set=data.folder=path/to/ml-100k --workdir=runs/ml100k
+
+A second start with the same --workdir continues from the last checkpoint. SIGTERM saves and
+exits 0.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+from rich.console import Console
+
+from experiments.common import load_config, run
+from mtl_jax.config import Config, to_dict
+from mtl_jax.job import Job, open_job
+from mtl_jax.metrics.table import metrics_table
+from mtl_jax.train.evaluation import evaluate
+from mtl_jax.train.loop import train
+from mtl_jax.train.preemption import Preempted, Preemption
+from mtl_jax.train.state import TrainState
+
+
+def train_job(job: Job, preemption: Preemption) -> dict[str, Any]:
+    """Train to the end and write metrics.json; the metrics of the kept step on valid."""
+    c = job.config.train
+    evaluator = job.evaluator(preemption.check)
+
+    def look(state: TrainState, replicates: int, rows: int) -> Any:
+        return evaluate(evaluator, state.params, state.tables, c.eval_part, replicates, rows)[0]
+
+    run_ = job.run()
+    state, progress, step = train(
+        run_, lambda s: look(s, c.bootstrap, c.eval_rows), preemption, not sys.stderr.isatty()
+    )
+    results: dict[str, Any] = {"step": step, "skipped": progress.skipped}
+    if c.eval_part:
+        results[c.eval_part] = look(state, 500, 0)
+    write_metrics(job.workdir, results)
+    return results
+
+
+def write_metrics(workdir: Path, results: dict[str, Any]) -> None:
+    """Merge `results` into metrics.json, whole or not at all."""
+    path = workdir / "metrics.json"
+    found = json.loads(path.read_text()) if path.exists() else {}
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps({**found, **results}, indent=1, sort_keys=True) + "\n")
+    temporary.replace(path)
+
+
+def save_config(config: Config, workdir: Path) -> None:
+    """config.json beside the checkpoints, for the scripts that come after."""
+    (workdir / "config.json").write_text(json.dumps(to_dict(config), indent=1) + "\n")
+
+
+def main() -> int:
+    """Train with the flags' configuration."""
+    config, workdir = load_config()
+    with Preemption() as preemption:
+        try:
+            job = preemption.wait_for(lambda: open_job(config, workdir))
+            results = train_job(job, preemption)
+        except Preempted:
+            logging.info("stopped by a signal; start again with the same --workdir to go on")
+            logging.flush()
+            os._exit(0)  # a thread may still be compiling
+    save_config(config, workdir)
+    shown = {k: v for k, v in results.items() if k == config.train.eval_part}
+    Console().print(metrics_table(shown, f"step {results['step']}"))
+    print(f"metrics: {workdir / 'metrics.json'}   tensorboard --logdir {workdir / 'tensorboard'}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

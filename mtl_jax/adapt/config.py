@@ -1,0 +1,26 @@
+"""Which pretrained encoder reads the texts, and how much of it trains."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class EncoderChoice:
+    """folder: a Hugging Face folder (config.json, weights, tokenizer), "minilm" for the installed
+        package, "" for no text at all.
+    train_layers: 0 freezes the encoder and uses pooled vectors, computed once; n trains the top n
+        layers on cached token states; -1 trains everything.
+    pooling: "mean", "cls" or "pooler".
+    random: keep the shape and tokenizer but draw random weights (an ablation).
+    row_tokens: L, tokens of a packed row where the encoder trains.
+    history_tokens: tokens of the history rendered as text (`model.history_text`).
+    cache: folder of frozen outputs; "" is beside the prepared data.
+    """
+
+    folder: str = "minilm"
+    train_layers: int = 0
+    pooling: Literal["mean", "cls", "pooler"] = "mean"
+    random: bool = False
+    row_tokens: int = 128
+    history_tokens: int = 128
+    cache: str = ""

@@ -1,0 +1,84 @@
+"""The part of the configuration that `data` owns."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class StatisticsConfig:
+    """Which label statistics become features; see `mtl_jax.data.statistics`.
+
+    keys: what is counted: names joined by "*". A name is "user", "item", "tags", "category" (the
+        main category), an item column, "profile.<column>" or "context.<column>"; "categorical",
+        "profile" and "context" alone stand for each column of theirs. Names that a source does
+        not have ("tags" where there are none) are left out.
+    labels: which labels are counted; empty is all.
+    train: what a training row sees: "causal" (events strictly before its time) or "kfold" (all
+        training rows but those of its own fold).
+    folds: of "kfold".
+    strength: pseudo-rows with which a key's rate is drawn to the rate of all rows.
+    recency: hours since a key's last event: "frozen" (as they were when the tables were frozen,
+        the end of training, however much later the question is asked), "now" (they keep growing
+        after it), "off" (no such features).
+    """
+
+    keys: tuple[str, ...] = (
+        "user",
+        "item",
+        "category",
+        "categorical",
+        "tags",
+        "user*category",
+        "user*categorical",
+        "user*tags",
+    )
+    labels: tuple[str, ...] = ()
+    train: Literal["causal", "kfold"] = "causal"
+    folds: int = 5
+    strength: float = 10.0
+    recency: Literal["frozen", "now", "off"] = "frozen"
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """The generated shop: number of events and seed."""
+
+    events: int = 20_000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the raw data lies and how it is prepared.
+
+    source: a key of `mtl_jax.data.sources.SOURCES`.
+    folder: the raw folder (unused by "world").  prepared: the folder to write; ""
+        is `prepared` in the working folder.
+    template: an item's text, `{column}` for the item's columns.
+    template_pair: the second text of a pair, "" for none.
+    tokenizer: a local Hugging Face folder; "" writes texts and no tokens.
+    max_tokens: texts are cut to it, special tokens included.
+    split: "time" (by global time), "leave_last_out" (each user's last event is test, the one
+        before valid) or "given" (the source's own parts).
+    valid_from, test_from: unix seconds at which the parts of "time" begin; 0 takes fractions.
+    valid_fraction, test_fraction: of "time"; measured as `fraction_of` says, in rows or in the
+        span of time.
+    latest_time: unix seconds after which a time is impossible; 0 is the clock when preparing.
+    """
+
+    source: str = "world"
+    folder: str = ""
+    prepared: str = ""
+    template: str = "{title}. {description}"
+    template_pair: str = ""
+    tokenizer: str = ""
+    max_tokens: int = 128
+    split: Literal["time", "leave_last_out", "given"] = "time"
+    valid_from: int = 0
+    test_from: int = 0
+    valid_fraction: float = 0.1
+    test_fraction: float = 0.1
+    fraction_of: Literal["rows", "time"] = "rows"
+    latest_time: int = 0
+    statistics: StatisticsConfig = StatisticsConfig()
+    world: WorldConfig = WorldConfig()

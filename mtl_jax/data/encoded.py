@@ -1,0 +1,116 @@
+"""From cleaned tables to all arrays of a prepared folder but the texts."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtl_jax.core.errors import UserError
+from mtl_jax.data.config import DataConfig
+from mtl_jax.data.history import (
+    EventColumns,
+    Histories,
+    given_histories,
+    own_histories,
+    type_codes,
+)
+from mtl_jax.data.schema import RawData
+from mtl_jax.data.split import Split, split_events
+from mtl_jax.data.statistics import Statistics, fit
+from mtl_jax.data.tables import (
+    Entities,
+    Events,
+    attributes_of,
+    encode_contexts,
+    encode_events,
+    encode_items,
+    encode_users,
+    entity_ids,
+    rows_of,
+)
+from mtl_jax.data.vocab import Vocabulary
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """All that is known before statistics and texts."""
+
+    users: Vocabulary
+    items: Vocabulary
+    events: Events
+    split: Split
+    histories: Histories
+    positive: EventColumns
+    item_side: Entities
+    user_side: Entities
+    context_vocabularies: dict[str, Vocabulary]
+    contexts: dict[str, np.ndarray]
+
+
+def encode(raw: RawData, config: DataConfig) -> Encoded:
+    """Ids, split, histories, vocabularies; `raw` is cleaned (it has `row` and `flag`)."""
+    users, items = entity_ids(raw)
+    events = encode_events(raw, users, items)
+    given = events.frame["split"].to_numpy() if "split" in events.frame.columns else None
+    split = split_events(events.user, events.time, events.row, config, given)
+    train = split.part == 0
+    positive = EventColumns(
+        events.user,
+        events.item,
+        events.time,
+        type_codes(raw.columns, events.labels),
+        (events.labels[raw.columns.positive] == 1) & (events.flag == 0),
+    )
+    histories, seen = _histories(events, positive, items, train)
+    context_vocabularies, contexts = encode_contexts(events, raw.columns, train)
+    warm_items, warm_users = np.zeros(len(items), bool), np.zeros(len(users), bool)
+    warm_items[events.item[train]] = warm_users[events.user[train]] = True
+    return Encoded(
+        users,
+        items,
+        events,
+        split,
+        histories,
+        positive,
+        encode_items(raw, items, warm_items, seen),
+        encode_users(raw, users, warm_users),
+        context_vocabularies,
+        contexts,
+    )
+
+
+def _histories(
+    events: Events, positive: EventColumns, items: Vocabulary, train: np.ndarray
+) -> tuple[Histories, np.ndarray]:
+    """Histories, and the items that training rows' given histories show."""
+    if "history" not in events.frame.columns:
+        return own_histories(positive), np.zeros(0, np.int64)
+    lists = events.frame["history"]
+    lengths = lists.list.len().fill_null(0).to_numpy().astype(np.int64)
+    item = items.encode(lists.list.explode(empty_as_null=False, keep_nulls=False))
+    times = None
+    if "history_time" in events.frame.columns:
+        flat = events.frame["history_time"].list.explode(empty_as_null=False, keep_nulls=False)
+        times = flat.fill_null(0).to_numpy().astype(np.int64)
+        if len(times) != len(item):
+            raise UserError("events: history and history_time differ in length")
+    histories = given_histories(positive, item, lengths, times)
+    return histories, np.unique(item[np.repeat(train, lengths)])
+
+
+def fit_statistics(
+    encoded: Encoded, raw: RawData, config: DataConfig
+) -> tuple[Statistics, np.ndarray]:
+    """The frozen tables, and [N, F] features of every event."""
+    attributes = attributes_of(
+        encoded.item_side, encoded.user_side, encoded.context_vocabularies, raw.columns
+    )
+    train = np.flatnonzero(encoded.split.part == 0)
+    later = np.flatnonzero(encoded.split.part > 0)
+    rows = rows_of(encoded.events, encoded.contexts, train)
+    columns = raw.columns
+    statistics = fit(config.statistics, columns.labels, columns.positive, attributes, rows)
+    features = np.zeros((len(encoded.split.part), len(statistics.columns)), np.float32)
+    features[train] = statistics.training_features(rows)
+    asked = rows_of(encoded.events, encoded.contexts, later)
+    features[later] = statistics.features(asked.user, asked.item, asked.contexts, asked.time)
+    return statistics, features

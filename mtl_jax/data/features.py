@@ -1,0 +1,110 @@
+"""Label statistics as features: rates, counts and recency of users, items and their crosses.
+
+For every key (see `mtl_jax.data.keys`) the columns are, in this order:
+
+    <key>.log_count               log(1 + events)
+    <key>.<binary>.rate           logit((positives + a p) / (rows + a)) - logit(p)
+    <key>.<binary>.log_positives  log(1 + positives)
+    <key>.<value>.mean            (sum - rows m) / (rows + a)
+    <key>.<value>.log_count       log(1 + rows that have the label)
+    <key>.age, .never             log(1 + hours since the last event); 1 if there was none (age 0)
+    <key>.positive_age, .never_positive   the same for the last positive event
+    user.tenure                   log(1 + hours since the first event), 0 if there was none
+
+with a = `strength` pseudo-rows, p and m the rate and the mean of all rows (themselves drawn with a
+rows to one half, or the middle of the label's range). So a key that was never seen, or is unknown
+(code 0), has zeros, and 1 in the flags. Multi-valued tags give the mean over the item's tags.
+
+Training rows see events strictly before their time (p and m too), or the other folds. All other
+rows see the tables as they were frozen at the end of training.
+"""
+
+import numpy as np
+
+from mtl_jax.data.config import StatisticsConfig
+from mtl_jax.data.keys import Key
+from mtl_jax.data.schema import Label
+from mtl_jax.data.sums import NEVER, Sums
+
+
+class FeatureWriter:
+    """Turns sums into feature columns, one key after the other."""
+
+    def __init__(
+        self,
+        config: StatisticsConfig,
+        labels: tuple[Label, ...],
+        out: np.ndarray,
+        now: np.ndarray,
+        total: Sums,
+    ) -> None:
+        """out: [n, F], filled from the left.  now: [n].  total: sums of all rows, for [n]."""
+        self._config, self._labels = config, labels
+        self._out, self._now, self._column = out, now, 0
+        self._priors = [
+            prior(label, *total.label(i), config.strength) for i, label in enumerate(labels)
+        ]
+
+    def write(self, key: Key, codes: np.ndarray, sums: Sums) -> None:
+        """Appends the columns of one key; codes: [n, M], sums: of the [n * M] codes."""
+        known = codes > 0
+        count = np.maximum(known.sum(1), 1)
+        none = ~known.any(1)
+
+        def put(values: np.ndarray, empty: float = 0.0) -> None:
+            """Mean over the tags that there are; `empty` where there is none."""
+            mean = np.where(known, values.reshape(codes.shape), 0).sum(1) / count
+            self._out[:, self._column] = np.where(none, empty, mean)
+            self._column += 1
+
+        strength, width = self._config.strength, codes.shape[1]
+        put(np.log1p(sums.events()))
+        for i, label in enumerate(self._labels):
+            present, total = sums.label(i)
+            base = np.repeat(self._priors[i], width)
+            if label.kind == "binary":
+                put(_logit((total + strength * base) / (present + strength)) - _logit(base))
+                put(np.log1p(total))
+            else:
+                put((total - present * base) / (present + strength))
+                put(np.log1p(present))
+        if self._config.recency == "off":
+            return
+        now = np.repeat(self._now, width)
+        times = sums.times()
+        for when in (times.last, times.last_positive):
+            put(_log_hours(now, when))
+            put(when == NEVER, empty=1.0)
+        if key.parts == ("user",):
+            put(_log_hours(now, times.first))
+
+
+def column_names(key: Key, labels: tuple[Label, ...], config: StatisticsConfig) -> list[str]:
+    """Names of a key's columns, in the order in which `FeatureWriter.write` appends them."""
+    names = ["log_count"]
+    for label in labels:
+        two = ("rate", "log_positives") if label.kind == "binary" else ("mean", "log_count")
+        names += [f"{label.name}.{name}" for name in two]
+    if config.recency != "off":
+        names += ["age", "never", "positive_age", "never_positive"]
+        names += ["tenure"] if key.parts == ("user",) else []
+    return names
+
+
+def prior(label: Label, rows: np.ndarray, total: np.ndarray, strength: float) -> np.ndarray:
+    """Rate or mean of all rows, drawn with `strength` rows to the middle of the label's range."""
+    if label.kind == "binary":
+        centre = 0.5
+    elif label.low is not None and label.high is not None:
+        centre = (label.low + label.high) / 2
+    else:
+        centre = 0.0
+    return (total + strength * centre) / (rows + strength)
+
+
+def _logit(p: np.ndarray) -> np.ndarray:
+    return np.log(p) - np.log1p(-p)
+
+
+def _log_hours(now: np.ndarray, when: np.ndarray) -> np.ndarray:
+    return np.where(when == NEVER, 0.0, np.log1p(np.maximum(now - when, 0) / 3600))

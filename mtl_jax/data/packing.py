@@ -1,0 +1,139 @@
+"""Several texts in one row: best-fit decreasing, and the arrays an encoder reads.
+
+A packed row is cheaper than a padded one: texts of mean length 24 in rows of 128 fill about 97 %.
+Shapes: n texts, P rows, L tokens a row.
+"""
+
+import numpy as np
+
+from mtl_jax.core.errors import UserError
+from mtl_jax.core.types import HostArray
+
+
+def pack(lengths: HostArray, L: int) -> tuple[HostArray, HostArray]:
+    """Place texts into rows of L tokens, longest first, each into the fullest row that has room.
+
+    Args:
+      lengths: int [n]; a text of length 0 lies at row 0, offset 0 and takes no room.
+      L: tokens of a row.
+
+    Returns:
+      (row_of, offset_of): int32 [n] each. Rows are numbered in the order they are opened, so
+      `row_of.max() + 1` rows are used. Equal input gives equal output.
+
+    Raises:
+      UserError: a text is longer than L.
+    """
+    sizes = np.asarray(lengths, np.int64)
+    if sizes.size and (sizes.max() > L or sizes.min() < 0):
+        bad = int(np.argmax((sizes > L) | (sizes < 0)))
+        raise UserError(
+            f"text {bad} has {sizes[bad]} tokens and a row holds {L}: "
+            "lower max_tokens when preparing, or widen the rows"
+        )
+    row_of = np.zeros(sizes.size, np.int32)
+    offset_of = np.zeros(sizes.size, np.int32)
+    by_room: list[list[int]] = [[] for _ in range(L + 1)]  # open rows by tokens left
+    open_rooms = 0  # bit r is set when by_room[r] is not empty
+    rows = 0
+    for text in np.argsort(-sizes, kind="stable").tolist():
+        size = int(sizes[text])
+        if size == 0:
+            break
+        fitting = open_rooms >> size
+        if fitting:
+            room = size + (fitting & -fitting).bit_length() - 1  # the least room that suffices
+            row = by_room[room].pop()
+            if not by_room[room]:
+                open_rooms &= ~(1 << room)
+        else:
+            room, row = L, rows
+            rows += 1
+        row_of[text], offset_of[text] = row, L - room
+        left = room - size
+        if left:
+            by_room[left].append(row)
+            open_rooms |= 1 << left
+    return row_of, offset_of
+
+
+def pack_tokens(
+    tokens: HostArray,
+    offsets: HostArray,
+    which: HostArray,
+    L: int,
+    rows: int | None = None,
+    *,
+    pad_id: int = 0,
+    table: int | None = None,
+) -> dict[str, HostArray]:
+    """The texts `which`, packed into rows of L tokens.
+
+    Args:
+      tokens: int32 [total], all texts one behind the other.
+      offsets: int64 [texts + 1]; text t is tokens[offsets[t]:offsets[t + 1]].
+      which: int [n], the texts wanted; `which[u]` is text u of the result. May be empty texts.
+      L: tokens of a row.
+      rows: P; None = as many as are needed (at least 1).
+      pad_id: id at padding.
+      table: owner at padding; None = n. Give U where the table of texts has U > n rows.
+
+    Returns:
+      ids, segments (0 = padding, 1.. within the row), positions (0-based within the text) and
+      owner (index into `which`, `table` = padding), int32 [P, L] each.
+
+    Raises:
+      UserError: a text is longer than L, or `rows` do not suffice.
+    """
+    wanted = np.asarray(which, np.int64)
+    starts = np.asarray(offsets[wanted], np.int64)
+    lengths = np.asarray(offsets[wanted + 1], np.int64) - starts
+    row_of, offset_of = pack(lengths, L)
+    needed = max(1, int(row_of[lengths > 0].max(initial=-1)) + 1)
+    P = needed if rows is None else rows
+    if needed > P:
+        raise UserError(
+            f"{wanted.size} texts of {int(lengths.sum())} tokens need {needed} rows of {L} and "
+            f"{P} are planned: plan more rows, or fewer texts a batch"
+        )
+    return fill_rows(tokens, starts, lengths, row_of, offset_of, (P, L), pad_id, table)
+
+
+def fill_rows(
+    tokens: HostArray,
+    starts: HostArray,
+    lengths: HostArray,
+    row_of: HostArray,
+    offset_of: HostArray,
+    shape: tuple[int, int],
+    pad_id: int = 0,
+    table: int | None = None,
+) -> dict[str, HostArray]:
+    """Write texts at the places `pack` gave them: see `pack_tokens` for what comes back.
+
+    tokens int32 [total]; starts, lengths, row_of, offset_of int [n]; shape (P, L).
+    """
+    P, L = shape
+    n = lengths.size
+    text = np.repeat(np.arange(n), lengths)
+    ends = np.cumsum(lengths)
+    position = np.arange(text.size) - np.repeat(ends - lengths, lengths)
+    slot = row_of[text].astype(np.int64) * L + offset_of[text] + position
+    out = {
+        "ids": np.full(P * L, pad_id, np.int32),
+        "segments": np.zeros(P * L, np.int32),
+        "positions": np.zeros(P * L, np.int32),
+        "owner": np.full(P * L, n if table is None else table, np.int32),
+    }
+    out["ids"][slot] = tokens[starts[text] + position]
+    out["positions"][slot] = position
+    out["owner"][slot] = text
+    # A text's number within its row, from 1, in the order of its place there.
+    order = np.lexsort((offset_of, row_of))
+    order = order[lengths[order] > 0]
+    row = row_of[order]
+    first = np.searchsorted(row, row, side="left")
+    number = np.zeros(n, np.int32)
+    number[order] = np.arange(order.size) - first + 1
+    out["segments"][slot] = number[text]
+    return {name: values.reshape(P, L) for name, values in out.items()}

@@ -1,0 +1,198 @@
+"""Opens a prepared folder: memory-mapped columns, vocabularies and frozen statistics."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtl_jax.core.errors import UserError
+from mtl_jax.data.schema import Schema
+from mtl_jax.data.statistics import Statistics
+from mtl_jax.data.vocab import Vocabulary
+
+FORMAT = 1  # raised whenever the bytes of a prepared folder change their meaning
+
+
+class Columns(Mapping[str, np.ndarray]):
+    """The .npy files of a folder by name, memory-mapped when first asked for."""
+
+    def __init__(self, folder: Path, names: tuple[str, ...]) -> None:
+        self._folder, self._names = folder, names
+        self._open: dict[str, np.ndarray] = {}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._open:
+            if name not in self._names:
+                raise KeyError(name)
+            self._open[name] = open_array(self._folder / f"{name}.npy")
+        return self._open[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared folder.
+
+    events: columns of [N] (stats [N, F], next_items [N, 5]), sorted by (time, source row).
+    history: the pool that hist_start and hist_stop cut.  items: [n_items, ...].  users: likewise.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    schema: Schema
+    events: Columns
+    history: Columns
+    items: Columns
+    users: Columns
+
+    def part(self, code: int) -> np.ndarray:
+        """Rows of a part (0 train, 1 valid, 2 test), ascending, int64."""
+        return np.flatnonzero(self.events["split"] == code)
+
+    def vocabulary(self, name: str) -> Vocabulary:
+        """One of "users", "items", "tags", "cat_<column>", "user_cat_<column>", "ctx_<column>"."""
+        return Vocabulary.load(self.folder / "vocab" / f"{name}.json")
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """The frozen tables."""
+        return Statistics.load(self.folder / "statistics")
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """The rendered text of every item, "" for item 0; pairs are joined by a blank."""
+        with (self.folder / "items" / "texts.jsonl").open(encoding="utf-8") as lines:
+            return ("", *(json.loads(line)["text"] for line in lines))
+
+    @cached_property
+    def transforms(self) -> Mapping[str, Any]:
+        """Fitted numbers: dense columns' and statistics' mean and std."""
+        text = (self.folder / "vocab" / "transforms.json").read_text(encoding="utf-8")
+        found: Mapping[str, Any] = json.loads(text)
+        return found
+
+    def standardised(self, statistics: np.ndarray) -> np.ndarray:
+        """[..., F] statistics by the training rows' mean and standard deviation, float32."""
+        fitted = self.transforms["statistics"]
+        mean = np.asarray(fitted["mean"], np.float32)
+        return (statistics - mean) / np.asarray(fitted["std"], np.float32)
+
+    @cached_property
+    def positive_share(self) -> np.ndarray:
+        """[n_items] float64, each item's share of the training positives; sums to 1 (or is 0)."""
+        positives = self.items["positives"].astype(np.float64)
+        return positives / max(positives.sum(), 1.0)
+
+    @cached_property
+    def positive_rate(self) -> float:
+        """Share of the training rows that are positive."""
+        return float(self.items["positives"].sum()) / max(len(self.part(0)), 1)
+
+    @cached_property
+    def n_warm(self) -> int:
+        """Items with a training row."""
+        return int(self.items["warm"].sum())
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the manifest: of everything in the folder."""
+        return hashlib.sha256((self.folder / "manifest.json").read_bytes()).hexdigest()
+
+    def require_vocabulary(self, digest: str, what: str) -> None:
+        """Refuses to serve something that was made with other ids or codes.
+
+        Args:
+            digest: `vocabulary_digest` of the data `what` was made with.
+
+        Raises:
+            UserError: vocabulary mismatch.
+        """
+        if digest != self.vocabulary_digest:
+            raise UserError(
+                f"vocabulary mismatch: {what} was made with vocabularies {digest[:12]}, "
+                f"{self.folder} has {self.vocabulary_digest[:12]}; use the prepared data it was "
+                "trained on, or train again"
+            )
+
+    @property
+    def vocabulary_digest(self) -> str:
+        """sha256 over all vocabularies and the schema."""
+        return str(self.manifest["vocabulary_digest"])
+
+
+def open_prepared(folder: str | Path, verify: bool = False) -> Prepared:
+    """Opens a folder that `prepare` wrote.
+
+    Args:
+        verify: hash every file; otherwise sizes are compared, and vocabularies hashed.
+
+    Raises:
+        UserError: no prepared folder, another format, a missing, truncated or changed file,
+            a vocabulary mismatch.
+    """
+    folder = Path(folder)
+    path = folder / "manifest.json"
+    if not path.exists():
+        raise UserError(f"{folder} is no prepared folder (no manifest.json); run prepare first")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); prepare again") from None
+    if manifest.get("format") != FORMAT:
+        raise UserError(
+            f"{path}: format {manifest.get('format')!r}, this version reads {FORMAT}; prepare again"
+        )
+    for name, told in manifest["files"].items():
+        _check_file(folder, name, told, verify)
+    groups = {
+        group: Columns(
+            folder / group,
+            tuple(
+                Path(name).stem
+                for name in manifest["files"]
+                if name.startswith(f"{group}/") and name.endswith(".npy")
+            ),
+        )
+        for group in ("events", "history", "items", "users")
+    }
+    return Prepared(folder, manifest, Schema.from_dict(manifest["schema"]), **groups)
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def open_array(path: Path) -> np.ndarray:
+    """A memory-mapped .npy; UserError naming the file if it cannot be read."""
+    try:
+        values: np.ndarray = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: unreadable or truncated ({error}); prepare again") from None
+    return values
+
+
+def _check_file(folder: Path, name: str, told: Mapping[str, Any], verify: bool) -> None:
+    path = folder / name
+    if not path.exists():
+        raise UserError(f"{path} is missing; prepare again")
+    if path.stat().st_size != told["bytes"]:
+        what = "vocabulary mismatch" if name.startswith("vocab/") else "truncated or changed"
+        raise UserError(
+            f"{path}: {what}: {path.stat().st_size} bytes, the manifest says {told['bytes']}; "
+            "prepare again"
+        )
+    if (verify or name.startswith("vocab/")) and file_digest(path) != told["sha256"]:
+        what = "vocabulary mismatch" if name.startswith("vocab/") else "changed"
+        raise UserError(f"{path}: {what}: not the file the manifest was written for; prepare again")

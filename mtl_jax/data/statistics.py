@@ -1,0 +1,237 @@
+"""Label statistics as features: fitted on training rows, frozen, asked for any pair.
+
+`mtl_jax.data.features` says what the columns are. Training rows see events strictly before their
+time, or the other folds. All other rows see the tables as they were at the end of training.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtl_jax.core.errors import UserError
+from mtl_jax.data.config import StatisticsConfig
+from mtl_jax.data.features import FeatureWriter, column_names, prior
+from mtl_jax.data.keys import Attributes, Key, encode_key, expand_keys
+from mtl_jax.data.schema import Label, StatisticColumn, StatisticGroup
+from mtl_jax.data.statistics_store import load_parts, save_parts
+from mtl_jax.data.sums import CausalSums, Counted, OutOfFoldSums, Sums, Table, fixed_point
+
+_CHUNK = 500_000  # rows looked up at once
+_NO_CONTEXTS: Mapping[str, np.ndarray] = {}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Events sorted by (time, source row); the arrays of one part, or all.
+
+    user, item [N] int32; time [N] int64; row [N] int64 (place in the source);
+    labels: name -> [N] float, NaN = missing; contexts: name -> [N] int32.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    time: np.ndarray
+    row: np.ndarray
+    labels: Mapping[str, np.ndarray]
+    contexts: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Frozen tables and all that is needed to ask them; made by `fit` or read by `load`.
+
+    tables: one for each key.  totals: the table of all rows (one code, 1).
+    frozen_at: time of the last training row, unix seconds.
+    """
+
+    config: StatisticsConfig
+    labels: tuple[Label, ...]
+    positive: str
+    keys: tuple[Key, ...]
+    attributes: Attributes
+    tables: tuple[Table, ...]
+    totals: Table
+    frozen_at: int
+
+    @cached_property
+    def columns(self) -> tuple[StatisticColumn, ...]:
+        """Name and group of every feature, in order."""
+        return tuple(
+            StatisticColumn(f"{key.name}.{name}", key.group)
+            for key in self.keys
+            for name in column_names(key, self.labels, self.config)
+        )
+
+    def indices(self, *groups: StatisticGroup) -> tuple[int, ...]:
+        """Which features belong to the groups, ascending."""
+        return tuple(i for i, column in enumerate(self.columns) if column.group in groups)
+
+    def priors(self) -> dict[str, float]:
+        """Rate or mean of each label over the training rows: what `rate` and `mean` are above."""
+        sums = self.totals.at(np.ones(1, np.int64))
+        return {
+            label.name: float(prior(label, *sums.label(i), self.config.strength)[0])
+            for i, label in enumerate(self.labels)
+        }
+
+    def features(
+        self,
+        users: np.ndarray,
+        items: np.ndarray,
+        contexts: Mapping[str, np.ndarray] = _NO_CONTEXTS,
+        now: np.ndarray | int = 0,
+        groups: tuple[StatisticGroup, ...] = ("user", "item", "cross"),
+    ) -> np.ndarray:
+        """What the frozen tables say of (user, item, context) triples.
+
+        Args:
+            users, items: [n] ids; 0 is unknown.  contexts: name -> [n] codes, those that keys use.
+            now: [n] or one time, unix seconds, for recency; 0 is the end of training.
+            groups: only these groups' columns, in the order of `columns`.
+
+        Returns:
+            [n, F] float32.
+
+        Raises:
+            UserError: an id out of range, or a context that a key needs is missing.
+        """
+        users, items, now = np.broadcast_arrays(users, items, np.where(now, now, self.frozen_at))
+        _require_ids("user", users, self.attributes.n_users)
+        _require_ids("item", items, self.attributes.n_items)
+        chosen = [i for i, key in enumerate(self.keys) if key.group in groups]
+        out = np.zeros((len(users), len(self.indices(*groups))), np.float32)
+        for start in range(0, len(users), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            cut = {name: np.asarray(column)[part] for name, column in contexts.items()}
+            total = self.totals.at(np.ones(len(users[part]), np.int64))
+            writer = FeatureWriter(self.config, self.labels, out[part], self._now(now[part]), total)
+            for i in chosen:
+                codes = encode_key(self.keys[i], self.attributes, users[part], items[part], cut)
+                writer.write(self.keys[i], codes, self.tables[i].at(codes.ravel()))
+        return out
+
+    def training_features(self, rows: Rows) -> np.ndarray:
+        """What each of the training rows that were fitted may see, [N, F] float32."""
+        out = np.zeros((len(rows.user), len(self.columns)), np.float32)
+        everywhere = np.ones((len(rows.user), 1), np.int64)
+        counted = _counted(rows, self.labels, self.positive)
+        writer = FeatureWriter(
+            self.config,
+            self.labels,
+            out,
+            self._now(rows.time),
+            self._seen(everywhere, counted, rows.row),
+        )
+        for key in self.keys:
+            codes = encode_key(key, self.attributes, rows.user, rows.item, rows.contexts)
+            writer.write(key, codes, self._seen(codes, counted, rows.row))
+        return out
+
+    def save(self, folder: Path) -> None:
+        """Writes the folder that `load` reads, the same bytes each time."""
+        meta = {
+            "config": asdict(self.config),
+            "labels": [asdict(label) for label in self.labels],
+            "positive": self.positive,
+            "keys": [asdict(key) for key in self.keys],
+            "frozen_at": self.frozen_at,
+        }
+        save_parts(folder, meta, (*self.tables, self.totals), self.attributes)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Statistics":
+        """Reads a folder that `save` wrote; tables are memory-mapped.
+
+        Raises:
+            UserError: a file is missing or unreadable, naming it.
+        """
+        meta, tables, attributes = load_parts(Path(folder))
+        config: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in meta["config"].items()
+        }
+        return cls(
+            config=StatisticsConfig(**config),
+            labels=tuple(Label(**label) for label in meta["labels"]),
+            positive=meta["positive"],
+            keys=tuple(Key(key["name"], tuple(key["parts"])) for key in meta["keys"]),
+            attributes=attributes,
+            tables=tables[:-1],
+            totals=tables[-1],
+            frozen_at=meta["frozen_at"],
+        )
+
+    def _seen(self, codes: np.ndarray, counted: Counted, row: np.ndarray) -> Sums:
+        """Sums for [N, M] codes of training rows, as the configuration says."""
+        width = codes.shape[1]
+        pair = np.repeat(np.arange(len(codes)), width)
+        spread = counted if width == 1 else counted.take(pair)
+        if self.config.train == "causal":
+            return CausalSums(codes.ravel(), spread)
+        fold = _fold(row, self.config.folds)[pair]
+        return OutOfFoldSums(codes.ravel(), spread, fold, self.config.folds)
+
+    def _now(self, now: np.ndarray) -> np.ndarray:
+        if self.config.recency == "frozen":
+            return np.minimum(now, self.frozen_at)
+        return now
+
+
+def fit(
+    config: StatisticsConfig,
+    labels: tuple[Label, ...],
+    positive: str,
+    attributes: Attributes,
+    rows: Rows,
+) -> Statistics:
+    """Counts the training rows.
+
+    Raises:
+        UserError: no rows, an unknown label or key, a label too large to be summed.
+    """
+    if not len(rows.user):
+        raise UserError("statistics: there are no training rows to count")
+    names = [label.name for label in labels]
+    unknown = [name for name in config.labels if name not in names]
+    if unknown:
+        raise UserError(f"data.statistics.labels: {unknown[0]!r} is not one of {names}")
+    if config.strength <= 0 or config.folds < 2:
+        raise UserError("data.statistics: strength must be above 0 and folds at least 2")
+    chosen = tuple(label for label in labels if not config.labels or label.name in config.labels)
+    keys = expand_keys(config.keys, attributes)
+    counted = _counted(rows, chosen, positive)
+    tables = []
+    for key in keys:
+        codes = encode_key(key, attributes, rows.user, rows.item, rows.contexts)
+        pair = np.repeat(np.arange(len(codes)), codes.shape[1])
+        tables.append(Table.fit(codes.ravel(), counted.take(pair)))
+    totals = Table.fit(np.ones(len(rows.user), np.int64), counted)
+    frozen_at = int(rows.time[-1])
+    return Statistics(config, chosen, positive, keys, attributes, tuple(tables), totals, frozen_at)
+
+
+def _counted(rows: Rows, labels: tuple[Label, ...], positive: str) -> Counted:
+    pairs = [fixed_point(label.name, rows.labels[label.name]) for label in labels]
+    return Counted(
+        rows.time, rows.labels[positive] == 1, [p for p, _ in pairs], [v for _, v in pairs]
+    )
+
+
+def _fold(row: np.ndarray, folds: int) -> np.ndarray:
+    """A fold for each source row, by a hash (splitmix64), so that neighbours are spread."""
+    z = row.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((z ^ (z >> np.uint64(31))) % np.uint64(folds)).astype(np.int64)
+
+
+def _require_ids(what: str, ids: np.ndarray, size: int) -> None:
+    wrong = np.flatnonzero((ids < 0) | (ids >= size))
+    if len(wrong):
+        raise UserError(
+            f"{what} id {int(ids[wrong[0]])} at place {wrong[0]} is not one of the "
+            f"{size} prepared ids (0 is unknown)"
+        )

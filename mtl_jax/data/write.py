@@ -1,0 +1,201 @@
+"""Writes the files of a prepared folder and its manifest."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from mtl_jax.data.clean import FLAGS, Clean, clean
+from mtl_jax.data.config import DataConfig
+from mtl_jax.data.encoded import Encoded, encode, fit_statistics
+from mtl_jax.data.folder import FolderWriter
+from mtl_jax.data.history import history_types, next_items
+from mtl_jax.data.prepared import FORMAT
+from mtl_jax.data.report import Report, count_labels
+from mtl_jax.data.schema import Categorical, RawData, Schema
+from mtl_jax.data.split import TIE_RULE
+from mtl_jax.data.statistics import Statistics
+from mtl_jax.data.text import Tokens, load_tokenizer, position_limit, render, tokenise
+from mtl_jax.data.vocab import Vocabulary
+
+
+def write_prepared(
+    writer: FolderWriter, raw: RawData, config: DataConfig, record: dict[str, Any]
+) -> None:
+    """Cleans, splits, fits and writes everything; the manifest comes last.
+
+    Args:
+        record: what the manifest says of where the data came from.
+    """
+    cleaned = clean(raw, config.latest_time)
+    encoded = encode(cleaned.raw, config)
+    statistics, features = fit_statistics(encoded, cleaned.raw, config)
+    _write_events(writer, encoded, features)
+    _write_entities(writer, encoded)
+    statistics.save(writer.folder / "statistics")
+    tokens = _write_texts(writer, cleaned.raw, config)
+    _write_vocabularies(writer, encoded, features)
+    report = _report(cleaned, encoded, tokens)
+    writer.text("report.md", report.to_markdown())
+    schema = _schema(cleaned.raw, encoded, statistics, tokens)
+    split = encoded.split
+    files = writer.files()
+    manifest = {
+        "format": FORMAT,
+        "source": raw.name,
+        **record,
+        "split": {
+            "rule": split.rule,
+            "ties": TIE_RULE,
+            "valid_from": split.valid_from,
+            "test_from": split.test_from,
+            "sha256": split.digest,
+            "rows": np.bincount(split.part, minlength=3).tolist(),
+        },
+        "flags": FLAGS,
+        "schema": schema.to_dict(),
+        "vocabulary_digest": _vocabulary_digest(schema, files),
+        "report": report.to_dict(),
+        "files": files,
+    }
+    writer.json("manifest", manifest)
+
+
+def _write_events(writer: FolderWriter, encoded: Encoded, features: np.ndarray) -> None:
+    events, histories = encoded.events, encoded.histories
+    usable = events.flag == 0
+    columns = {
+        "user": events.user,
+        "item": events.item,
+        "time": events.time,
+        "split": encoded.split.part,
+        "row": events.row,
+        "flag": events.flag,
+        **{f"label_{name}": values for name, values in events.labels.items()},
+        **{f"ctx_{name}": values for name, values in encoded.contexts.items()},
+        "stats": features,
+        "hist_start": histories.start.astype(np.int64),
+        "hist_stop": histories.stop.astype(np.int64),
+        "next_items": next_items(encoded.positive, encoded.split.part, usable),
+    }
+    for name, values in columns.items():
+        writer.array(f"events/{name}", values)
+    writer.array("history/item", histories.item)
+    writer.array("history/type", histories.type)
+    writer.array("history/time", histories.time)
+
+
+def _write_entities(writer: FolderWriter, encoded: Encoded) -> None:
+    for kind, side in (("items", encoded.item_side), ("users", encoded.user_side)):
+        for name, codes in side.categorical.items():
+            writer.array(f"{kind}/cat_{name}", codes)
+        writer.array(f"{kind}/dense", side.dense)
+        writer.array(f"{kind}/warm", side.warm)
+    writer.array("items/tags", encoded.item_side.tags)
+    liked = encoded.positive.positive & (encoded.split.part == 0)
+    counts = np.bincount(encoded.events.item[liked], minlength=len(encoded.items))
+    writer.array("items/positives", counts.astype(np.int64))
+
+
+def _write_texts(writer: FolderWriter, raw: RawData, config: DataConfig) -> Tokens | None:
+    texts = render(config.template, raw.items)
+    pairs = render(config.template_pair, raw.items) if config.template_pair else None
+    shown = texts if pairs is None else [f"{a} {b}" for a, b in zip(texts, pairs, strict=True)]
+    lines = (
+        json.dumps({"item": item, "text": text}, ensure_ascii=False)
+        for item, text in zip(raw.items["item"], shown, strict=True)
+    )
+    writer.text("items/texts.jsonl", "".join(line + "\n" for line in lines))
+    if not config.tokenizer:
+        return None
+    limit = position_limit(config.tokenizer)
+    tokens = tokenise(load_tokenizer(config.tokenizer), texts, pairs, config.max_tokens, limit)
+    # Item 0, padding and the unknown item, has no tokens at all.
+    tokens = replace(tokens, offsets=np.concatenate([[0], tokens.offsets]).astype(np.int64))
+    writer.array("items/tokens", tokens.ids)
+    writer.array("items/token_offsets", tokens.offsets)
+    if tokens.types is not None:
+        writer.array("items/token_types", tokens.types)
+    return tokens
+
+
+def _write_vocabularies(writer: FolderWriter, encoded: Encoded, features: np.ndarray) -> None:
+    folder = writer.folder / "vocab"
+    folder.mkdir(parents=True)
+    encoded.users.save(folder / "users.json")
+    encoded.items.save(folder / "items.json")
+    for prefix, found in (
+        ("cat_", encoded.item_side.vocabularies),
+        ("user_cat_", encoded.user_side.vocabularies),
+        ("ctx_", encoded.context_vocabularies),
+    ):
+        for name, vocabulary in found.items():
+            plain = name == "tags" and prefix == "cat_"
+            vocabulary.save(folder / f"{'tags' if plain else prefix + name}.json")
+    train = features[encoded.split.part == 0]
+    spread = [float(column.std(dtype=np.float64)) for column in train.T]
+    transforms = {
+        "item_dense": asdict(encoded.item_side.standardise),
+        "user_dense": asdict(encoded.user_side.standardise),
+        "statistics": {
+            "mean": [float(column.mean(dtype=np.float64)) for column in train.T],
+            "std": [value if value > 1e-6 else 1.0 for value in spread],
+        },
+    }
+    writer.json("vocab/transforms", transforms)
+
+
+def _report(cleaned: Clean, encoded: Encoded, tokens: Tokens | None) -> Report:
+    part = encoded.split.part
+    notes = [
+        f"{int((part == code).sum())} {name} rows"
+        for code, name in enumerate(("train", "valid", "test"))
+    ]
+    notes.append(TIE_RULE)
+    if encoded.histories.late:
+        notes.append(
+            f"{encoded.histories.late} given history entries not before their row: left out"
+        )
+    if tokens is not None:
+        notes.append(f"{tokens.cut} of {len(tokens.offsets) - 2} item texts were cut to fit")
+    labels = count_labels(cleaned.raw.columns.labels, encoded.events.labels, part)
+    return replace(cleaned.report, labels=labels, notes=tuple(notes))
+
+
+def _schema(
+    raw: RawData, encoded: Encoded, statistics: Statistics, tokens: Tokens | None
+) -> Schema:
+    items, users = encoded.item_side, encoded.user_side
+    return Schema(
+        n_users=len(encoded.users),
+        n_items=len(encoded.items),
+        labels=raw.columns.labels,
+        positive=raw.columns.positive,
+        category=raw.columns.item_category,
+        item_categorical=_sizes(items.vocabularies, items.categorical),
+        user_categorical=_sizes(users.vocabularies, users.categorical),
+        context=_sizes(encoded.context_vocabularies, encoded.contexts),
+        n_tags=items.n_tags,
+        tag_width=items.tags.shape[1],
+        item_dense=items.standardise.names,
+        user_dense=users.standardise.names,
+        statistics=statistics.columns,
+        history_types=history_types(raw.columns),
+        token_types=tokens is not None and tokens.types is not None,
+    )
+
+
+def _sizes(found: dict[str, Vocabulary], columns: Iterable[str]) -> tuple[Categorical, ...]:
+    return tuple(Categorical(name, len(found[name])) for name in columns)
+
+
+def _vocabulary_digest(schema: Schema, files: dict[str, dict[str, Any]]) -> str:
+    """Over the schema and every vocabulary, but not the fitted numbers."""
+    digest = hashlib.sha256(json.dumps(schema.to_dict(), sort_keys=True).encode())
+    for name in sorted(files):
+        if name.startswith("vocab/") and name != "vocab/transforms.json":
+            digest.update(f"{name} {files[name]['sha256']}".encode())
+    return digest.hexdigest()

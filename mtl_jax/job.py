@@ -1,0 +1,231 @@
+"""From a Config to the objects of a run: data, encoder, model, optimiser. Used by experiments."""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from mtl_jax import balance
+from mtl_jax.adapt.cache import pooled_vectors, token_states
+from mtl_jax.adapt.freeze import find_cut, split_params
+from mtl_jax.adapt.hf_weights import load_encoder
+from mtl_jax.adapt.minilm import minilm_folder
+from mtl_jax.adapt.progress import progress_bar
+from mtl_jax.config import Config, to_dict
+from mtl_jax.core.errors import UserError
+from mtl_jax.core.types import HostArray, Params
+from mtl_jax.data.assemble import Assembler, TextSource
+from mtl_jax.data.config import DataConfig
+from mtl_jax.data.labels import check_tasks
+from mtl_jax.data.pipeline import TrainStream, rows_of
+from mtl_jax.data.prepare import prepare
+from mtl_jax.data.prepared import Prepared, open_prepared
+from mtl_jax.nn.encoder import EncoderConfig, init_params
+from mtl_jax.nn.model import Model
+from mtl_jax.nn.towers import LabelStats
+from mtl_jax.train import optimiser, state
+from mtl_jax.train.evaluation import Evaluator
+from mtl_jax.train.loop import Run
+from mtl_jax.train.mesh import make_mesh, state_sharding
+from mtl_jax.train.state import TrainState
+from mtl_jax.train.step import make_step
+
+
+def encoder_folder(name: str) -> str:
+    """The Hugging Face folder of `encoder.folder`; "minilm" is the installed package's."""
+    return str(minilm_folder()) if name == "minilm" else name
+
+
+def data_config(config: Config, workdir: Path) -> DataConfig:
+    """`config.data` with blanks filled: the encoder's tokenizer, a folder in workdir."""
+    data = config.data
+    tokenizer = data.tokenizer or (config.encoder.folder and encoder_folder(config.encoder.folder))
+    return dataclasses.replace(
+        data, tokenizer=tokenizer, prepared=data.prepared or str(workdir / "prepared")
+    )
+
+
+def prepare_data(config: Config, workdir: Path) -> Prepared:
+    """Prepared data, made now if it is not there."""
+    return open_prepared(prepare(data_config(config, workdir)))
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is made from a Config; parameters come from `create` or a checkpoint."""
+
+    config: Config
+    workdir: Path
+    data: Prepared
+    mesh: Mesh
+    assembler: Assembler
+    model: Model
+    trainable_encoder: Params | None
+
+    def evaluator(self, check: Any = lambda: None) -> Evaluator:
+        """The evaluation loop, `train.eval_batch` rows at a time."""
+        size = -(-self.config.train.eval_batch // self.mesh.size) * self.mesh.size
+        return Evaluator(self.model, self.assembler, self.mesh, size, check)
+
+    @cached_property
+    def stream(self) -> TrainStream:
+        """Training batches."""
+        shards = self.config.batch.shards or self.mesh.size
+        if shards % self.mesh.size:
+            raise UserError(
+                f"batch.shards={shards}: must be a multiple of {self.mesh.size} devices"
+            )
+        dataclasses.replace(self.config.batch, shards=shards).rows_per_shard()
+        index = rows_of(self.assembler, "train")
+        return TrainStream(self.assembler, index, self.config.train.seed, shards)
+
+    def run(self) -> Run:
+        """What the training loop needs."""
+        c = self.config
+        steps = c.train.steps or c.train.epochs * self.stream.steps_per_epoch
+        balancer = make_balancer(c)
+        shapes = jax.eval_shape(self._params)
+        tx = optimiser.make(c.optim, shapes, steps)
+        step = make_step(self.model, balancer, tx, optimiser.schedule(c.optim, steps), c.optim)
+        create = self._creator(tx, balancer)
+        meta = {"config": to_dict(c), "data": self.data.digest}
+        return Run(
+            self.model, self.stream, balancer, tx, c.optim, c.train, self.mesh, step, create,
+            steps, self.workdir, meta,
+        )  # fmt: skip
+
+    def _params(self) -> dict[str, Params]:
+        batch = self.stream.batch(0)
+        one = {k: v if k.startswith("uniq/") else v[0] for k, v in batch.items()}
+        key = jax.random.PRNGKey(self.config.train.seed)
+        return self.model.init(key, one, self.trainable_encoder)
+
+    def _creator(self, tx: Any, balancer: Any) -> Any:
+        """The whole state in one jit with out-shardings."""
+        prior = log_prior(self.data)
+        key = jax.random.PRNGKey(self.config.train.seed)
+
+        def make() -> TrainState:
+            tables = self.model.init_tables(key, prior)
+            return state.create(self._params(), tables, tx, balancer, len(self.model.tasks), key)
+
+        shardings = state_sharding(self.mesh, jax.eval_shape(make))
+        return jax.jit(make, out_shardings=shardings)
+
+
+def open_job(config: Config, workdir: Path) -> Job:
+    """Prepare the data if needed, load the encoder, fill the cache, and describe the model."""
+    data = prepare_data(config, workdir)
+    check_tasks(data, config.tasks)
+    encoder, text, trainable = text_source(config, data)
+    assembler = Assembler(data, config.tasks, config.batch, text)
+    cut = None if encoder is None else find_cut(encoder, _train_layers(config)).layer
+    model = Model(
+        config.model,
+        data.schema,
+        config.tasks,
+        label_stats(assembler),
+        encoder,
+        config.encoder.pooling,
+        cut or 0,
+        0.0,
+        unseen_statistics(data) if config.model.stats_dropout else None,
+    )
+    return Job(config, workdir, data, make_mesh(config.train.mesh), assembler, model, trainable)
+
+
+def _train_layers(config: Config) -> int | str:
+    return "all" if config.encoder.train_layers == -1 else config.encoder.train_layers
+
+
+def text_source(
+    config: Config, data: Prepared
+) -> tuple[EncoderConfig | None, TextSource, Params | None]:
+    """(encoder if a part of it trains, where texts come from, its trainable parameters)."""
+    choice = config.encoder
+    if config.model.history_text and (not choice.folder or choice.train_layers != -1):
+        raise UserError("model.history_text needs an encoder with encoder.train_layers=-1")
+    if not choice.folder:
+        return None, TextSource(), None
+    encoder, params = load_encoder(encoder_folder(choice.folder))
+    if choice.random:
+        params = init_params(encoder, jax.random.PRNGKey(config.train.seed))
+    encoder = dataclasses.replace(encoder, dtype=config.model.dtype)
+    tokens, offsets = data.items["tokens"], data.items["token_offsets"]
+    cache = choice.cache or str(data.folder.parent / "cache")
+    cut = find_cut(encoder, _train_layers(config))
+    with progress_bar("encode texts") as progress:
+        if cut.policy == "none":
+            frozen = dataclasses.replace(encoder, dtype="float32")
+            vectors = pooled_vectors(
+                cache, frozen, params, tokens, offsets, choice.pooling, progress=progress
+            )
+            return None, TextSource(vectors=vectors), None
+        states = None
+        if cut.layer:
+            states, offsets = token_states(
+                cache, encoder, params, tokens, offsets, cut.layer, progress=progress
+            )
+    history = choice.history_tokens if config.model.history_text else 0
+    source = TextSource(None, tokens, offsets, states, choice.row_tokens, history)
+    return encoder, source, split_params(encoder, params, _train_layers(config))[1]
+
+
+def label_stats(assembler: Assembler) -> dict[str, LabelStats]:
+    """Where heads start: mean and spread of values, log-odds of binary labels, training rows."""
+    index = rows_of(assembler, "train")
+    found = {}
+    for t in assembler.tasks:
+        if t.level != "event" or t.kind not in ("binary", "regression"):
+            continue
+        y = np.asarray(assembler.data.events[f"label_{t.label}"][index], np.float64)
+        y = y[np.isfinite(y)]
+        if not len(y):
+            raise UserError(
+                f"task {t.name!r}: no training row has a label {t.label!r}; leave the task out"
+            )
+        mean = float(y.mean())
+        if t.kind == "binary":
+            p = float(np.clip(mean, 1e-4, 1 - 1e-4))
+            found[t.name] = LabelStats(float(np.log(p / (1 - p))), 1.0)
+        else:
+            found[t.name] = LabelStats(mean, max(float(y.std()), 1e-3))
+    return found
+
+
+def unseen_statistics(data: Prepared) -> tuple[float, ...]:
+    """Item and cross statistics of an item never seen; NaN where its id plays no part."""
+    zero: HostArray = np.zeros(1, np.int64)
+    context = {c.name: zero for c in data.schema.context}
+    values = data.standardised(data.statistics.features(zero, zero, context))[0]
+    columns = data.schema.statistics
+    order = [*data.schema.statistic_indices("item"), *data.schema.statistic_indices("cross")]
+    own = [("item" in columns[i].name.split(".")[0].split("*")) for i in order]
+    picked = (values[i] if mine else np.nan for i, mine in zip(order, own, strict=True))
+    return tuple(float(v) for v in picked)
+
+
+def log_prior(data: Prepared) -> HostArray:
+    """Centred log share of each item among training positives [n_items], the start of its bias."""
+    counts = np.asarray(data.items["positives"], np.float64) + 1.0
+    warm = np.asarray(data.items["warm"])
+    prior = np.log(counts) - (np.log(counts[warm]).mean() if warm.any() else 0.0)
+    return np.where(warm, prior, 0.0).astype(np.float32)
+
+
+def make_balancer(config: Config) -> balance.Balancer:
+    """The configured balancer with the tasks' weights as its alpha."""
+    b = config.balance
+    options: dict[str, Any] = {"weights": tuple(t.weight for t in config.tasks), **dict(b.options)}
+    if b.name == "scheduled":
+        names = [t.name for t in config.tasks]
+        for task, _ in b.points:
+            if task not in names:
+                raise UserError(f"balance.points: there is no task {task!r} among {names}")
+        options["points"] = tuple(dict(b.points).get(n, ()) for n in names)
+    return balance.get(b.name, **options)

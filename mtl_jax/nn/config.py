@@ -1,0 +1,41 @@
+"""What the model is made of; owned here, composed in `mtl_jax/config.py`."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Towers, context, fusion, trunk and heads.
+
+    width:        D, of item and user vectors.
+    item_id, user_id: learn an embedding row per item / per user beside text and profile.
+    id_dropout:   share of rows whose ids are hidden in training, so that the unseen works.
+    stats_dropout: an item whose id is dropped loses its statistics as well.
+    user_layers, user_heads: the transformer over the behaviour history.
+    target_attention: attend from the row's item to the history (DIN, arXiv:1706.06978).
+    dropout:      in towers, trunk and heads.
+    text_hidden:  width of the hidden layer between text vector and item vector; 0 is linear.
+    trunk, trunk_widths: a key of `mtl_jax.nn.trunks.TRUNKS` and its layer widths.
+    head_width:   hidden width of each head.
+    wide:         a linear path from z to every head beside the trunk (arXiv:1606.07792).
+    history_text: the history also rendered as text through the encoder.
+    dtype:        "float32" or "bfloat16": compute of towers, trunk and encoder; parameters, losses
+                  and reductions stay float32.
+    """
+
+    width: int = 64
+    item_id: bool = True
+    user_id: bool = True
+    id_dropout: float = 0.2
+    stats_dropout: bool = True
+    user_layers: int = 1
+    user_heads: int = 4
+    target_attention: bool = True
+    dropout: float = 0.1
+    text_hidden: int = 0
+    trunk: str = "shared_bottom"
+    trunk_widths: tuple[int, ...] = (128, 64)
+    head_width: int = 32
+    wide: bool = True
+    history_text: bool = False
+    dtype: str = "float32"

@@ -1,0 +1,110 @@
+"""The parts of a post-LN transformer encoder: exact activations, lookups, one layer.
+
+Shapes: B rows, L tokens, H width, N heads, D = H / N depth of a head.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mtl_jax.core.types import Array
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+# Names as in HF configs. "gelu" is x * Phi(x) with erf, never the tanh approximation.
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "gelu_python": partial(jax.nn.gelu, approximate=False),
+    "gelu_new": partial(jax.nn.gelu, approximate=True),
+    "gelu_pytorch_tanh": partial(jax.nn.gelu, approximate=True),
+    "gelu_fast": partial(jax.nn.gelu, approximate=True),
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+    "swish": jax.nn.silu,
+}
+
+
+def lookup(table: Array, ids: Array) -> Array:
+    """Rows of table [V, H] for ids [...] -> [..., H]; an id outside 0..V-1 gives NaN.
+
+    JAX would clamp it (or wrap a negative one) in silence; NaN is seen by the training step.
+    """
+    return (
+        jnp.asarray(table).at[ids].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+    )
+
+
+def layer_norm(epsilon: float, dtype: jnp.dtype, name: str) -> nn.LayerNorm:
+    """LayerNorm over the last axis, statistics in float32 by the two-pass variance."""
+    return nn.LayerNorm(
+        epsilon=epsilon, dtype=dtype, param_dtype=jnp.float32, use_fast_variance=False, name=name
+    )
+
+
+def attend(query: Array, key: Array, value: Array, allowed: Array | None, drop: nn.Module) -> Array:
+    """Softmax attention of heads laid out [B, N, L, D] (batch, heads, time, depth).
+
+    Args:
+      query, key, value: [B, N, L, D].
+      allowed: bool, broadcastable to [B, N, L, L] (queries, keys), or None for all. A query
+        that may attend nowhere gets the mean of all values, so it stays finite; what it
+        gives belongs to no text.
+      drop: applied to the probabilities.
+
+    Returns:
+      [B, N, L, D] in the dtype of value.
+    """
+    scores = jnp.einsum("bnqd,bnkd->bnqk", query, key).astype(jnp.float32)
+    scores = scores * (query.shape[-1] ** -0.5)
+    if allowed is not None:
+        scores = jnp.where(allowed, scores, jnp.finfo(jnp.float32).min)
+    probabilities = drop(jax.nn.softmax(scores, axis=-1)).astype(value.dtype)
+    return jnp.einsum("bnqk,bnkd->bnqd", probabilities, value)
+
+
+class EncoderLayer(nn.Module):
+    """One post-LN layer: norm(x + attention(x)), then norm(y + ffn(y)).
+
+    Dropout acts on the attention probabilities, after the attention's output dense and after the
+    ffn's output dense.
+    """
+
+    heads: int
+    ffn: int
+    activation: str
+    norm_eps: float
+    hidden_dropout: float
+    attention_dropout: float
+    init_range: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Array, allowed: Array | None, deterministic: bool) -> Array:
+        """x [B, L, H], allowed as in `attend` -> [B, L, H] in `dtype`."""
+        B, L, H = x.shape
+        dense = partial(
+            nn.Dense,
+            dtype=self.dtype,
+            param_dtype=jnp.float32,
+            kernel_init=nn.initializers.normal(self.init_range),
+        )
+
+        def heads_first(name: str) -> Array:
+            y = dense(H, name=name)(x).reshape(B, L, self.heads, H // self.heads)
+            return y.transpose(0, 2, 1, 3)
+
+        attention_drop = nn.Dropout(self.attention_dropout, deterministic=deterministic)
+        y = attend(
+            heads_first("query"), heads_first("key"), heads_first("value"), allowed, attention_drop
+        )
+        y = dense(H, name="attention_out")(y.transpose(0, 2, 1, 3).reshape(B, L, H))
+        y = nn.Dropout(self.hidden_dropout, deterministic=deterministic)(y)
+        x = layer_norm(self.norm_eps, self.dtype, "attention_norm")(x + y)
+
+        y = ACTIVATIONS[self.activation](dense(self.ffn, name="ffn_in")(x))
+        y = dense(H, name="ffn_out")(y)
+        y = nn.Dropout(self.hidden_dropout, deterministic=deterministic)(y)
+        return layer_norm(self.norm_eps, self.dtype, "ffn_norm")(x + y)

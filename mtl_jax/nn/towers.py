@@ -1,0 +1,151 @@
+"""Towers, context, scores and fusion of one data shard; and the heads over them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mtl_jax.core.names import choose
+from mtl_jax.core.rng import key_for
+from mtl_jax.core.task_spec import TaskSpec
+from mtl_jax.core.types import Array, Batch
+from mtl_jax.data.schema import Schema
+from mtl_jax.nn import scores
+from mtl_jax.nn.config import ModelConfig
+from mtl_jax.nn.context import Context, Gate
+from mtl_jax.nn.heads import Head, RetrievalHead
+from mtl_jax.nn.item_tower import ItemTower
+from mtl_jax.nn.trunks import TRUNKS
+from mtl_jax.nn.user_tower import UserTower, attend
+
+Representation = dict[str, Array]
+Outputs = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LabelStats:
+    """Mean and spread (or base log-odds and 1) of a label over training rows: the heads' start."""
+
+    mean: float = 0.0
+    std: float = 1.0
+
+
+class Towers(nn.Module):
+    """One shard: rows and text vectors -> all that tasks share.
+
+    unseen: per item and cross statistic, its value for an item never seen (NaN where the column
+    does not depend on the item's id); given, an item whose id is dropped loses them as well.
+    """
+
+    config: ModelConfig
+    schema: Schema
+    mu: float = 0.0
+    unseen: tuple[float, ...] | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        user_rows: Array,
+        item_rows: Array,
+        text: Array | None,
+        history_text: Array | None,
+        batch: Batch,
+        deterministic: bool,
+    ) -> Representation:
+        c, s = self.config, self.schema
+        d = c.width
+        item_keep = self._keep(batch["items/warm"], "item", deterministic)
+        user_keep = self._keep(batch["u_warm"], "user", deterministic)
+        items = ItemTower(c, s, name="item")(item_rows, item_keep, text, batch, deterministic)
+        user, states = UserTower(c, s, name="user")(
+            items, user_rows, user_keep, history_text, batch, deterministic
+        )
+        context = Context(c, s, name="context")(batch)
+        user = Gate(name="context_gate")(user, context)
+        interest = nn.Dense(s.n_categories, name="interest")(user)
+        rep = {"user": user, "items": items, "interest": interest, "context": context}
+        rep["item_bias"] = item_rows[:, d + 1] * item_keep
+
+        target = batch["item"]
+        item = jnp.take(items, target, axis=0)
+        row_keep = jnp.take(item_keep, target)
+        item_bias = jnp.take(item_rows[:, d], target) * row_keep
+        found = {
+            "collaborative": scores.collaborative(
+                user, item, user_rows[:, d] * user_keep, item_bias, jnp.asarray(self.mu)
+            ),
+            "interest": scores.interest(interest, self._category(batch)),
+        }
+        if text is not None:
+            mean, best = scores.content(text, target, batch["hist"])
+            found |= {"content_mean": mean, "content_max": best}
+        stacked = jnp.stack([found[k] for k in scores.SCORES if k in found], -1)
+        fused, gate = scores.Fusion(c, name="fusion")(stacked, context, user)
+        parts = [user, item, user * item, context, fused[:, None], stacked]
+        if c.target_attention:
+            mask = (batch["hist"] > 0).astype(states.dtype)
+            seen = attend(self, item[:, None], states, mask, c.user_heads, "target")[:, 0]
+            parts += [seen.astype(jnp.float32), item * seen]
+        parts += [self._stats(batch, row_keep), batch["stats_user"]]
+        return rep | {
+            "z": jnp.concatenate(parts, -1),
+            "scores": stacked,
+            "gate": gate,
+            "fused": fused,
+        }
+
+    def _keep(self, warm: Array, name: str, deterministic: bool) -> Array:
+        """1 where the id may be used: trained on, and not dropped this time."""
+        rate = self.config.id_dropout
+        if deterministic or not rate:
+            return warm
+        key = key_for(self.make_rng("dropout"), f"id_{name}")
+        return warm * jax.random.bernoulli(key, 1.0 - rate, warm.shape)
+
+    def _category(self, batch: Batch) -> Array:
+        return jnp.take(batch["items/category"], batch["item"])
+
+    def _stats(self, batch: Batch, row_keep: Array) -> Array:
+        """Item and cross statistics; the columns of an item's id are hidden with the id."""
+        x = jnp.concatenate([batch["stats_item"], batch["stats_cross"]], -1)
+        if self.unseen is None:
+            return x
+        unseen = jnp.asarray(self.unseen, x.dtype)
+        hide = (1.0 - row_keep)[:, None] * jnp.isfinite(unseen)
+        return jnp.where(hide > 0, jnp.nan_to_num(unseen), x)
+
+
+class Heads(nn.Module):
+    """One shard: trunk and heads over a representation."""
+
+    config: ModelConfig
+    tasks: tuple[TaskSpec, ...]
+    labels: Mapping[str, LabelStats]
+
+    @nn.compact
+    def __call__(self, rep: Representation, deterministic: bool) -> Outputs:
+        c = self.config
+        on_events = tuple(
+            t.name for t in self.tasks if t.level == "event" and t.kind != "retrieval"
+        )
+        trunk = choose(TRUNKS, c.trunk, "trunk")(c, name="trunk")
+        features = trunk(rep["z"], on_events, deterministic)
+        out: Outputs = {}
+        for t in self.tasks:
+            if t.kind == "retrieval":
+                query, key = RetrievalHead(c, name=f"head_{t.name}")(rep["user"], rep["items"])
+                out[t.name] = {"query": query, "key": key, "bias": rep["item_bias"]}
+                continue
+            if t.label == "interest":  # read where the interest score was made
+                out[t.name] = rep["interest"]
+                continue
+            stats = self.labels.get(t.name, LabelStats())
+            head = Head(c, max(t.classes, 1), stats.mean, stats.std, name=f"head_{t.name}")
+            source = {"event": features.get(t.name), "item": rep["items"], "user": rep["user"]}
+            wide = rep["z"] if t.level == "event" else None
+            y = head(source[t.level], wide, deterministic)
+            out[t.name] = y if t.kind == "multiclass" else y[:, 0]
+        return out

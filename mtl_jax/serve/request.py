@@ -1,0 +1,119 @@
+"""A request as rows: one user, many candidate items, one moment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mtl_jax.core.errors import UserError
+from mtl_jax.core.names import nearest
+from mtl_jax.core.types import HostArray
+from mtl_jax.data.batch import HOUR, Rows
+from mtl_jax.data.history import type_codes
+from mtl_jax.data.prepared import Prepared
+
+
+@dataclass(frozen=True)
+class Request:
+    """Who asks, when and where.
+
+    user: the source's user id; one that is not known is served by profile, context, popularity.
+    profile, context: column -> value, for users without a profile and for the moment's context.
+    now: unix seconds; 0 is one second after the last event of the log.
+    """
+
+    user: str
+    profile: Mapping[str, str] = field(default_factory=dict)
+    context: Mapping[str, str] = field(default_factory=dict)
+    now: int = 0
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the log says of the request: dense user id (0 = unknown), history, consumed items."""
+
+    user: int
+    now: int
+    items: HostArray  # [n] most recent first
+    types: HostArray
+    times: HostArray
+    consumed: HostArray
+    context: dict[str, int]
+    profile: dict[str, int]
+
+
+def resolve(data: Prepared, request: Request) -> Known:
+    """Look the request up; UserError for columns or values the data does not know."""
+    user = _code(data, "users", request.user, "")
+    e, schema = data.events, data.schema
+    now = request.now or int(e["time"][-1]) + 1
+    context = {c.name: 0 for c in schema.context}
+    for name, value in request.context.items():
+        _known("--context", name, context)
+        context[name] = _code(data, f"ctx_{name}", value, f"--context={name}={value}")
+    columns = [c.name for c in schema.user_categorical]
+    profile = {}
+    for name, value in request.profile.items():
+        _known("--profile", name, columns)
+        profile[name] = _code(data, f"user_cat_{name}", value, f"--profile={name}={value}")
+    empty: HostArray = np.zeros(0, np.int64)
+    if not user:
+        return Known(0, now, empty, empty, empty, empty, context, profile)
+    rows = np.flatnonzero(np.asarray(e["user"]) == user)
+    rows = rows[np.asarray(e["time"][rows]) < now]
+    if not len(rows):
+        return Known(user, now, empty, empty, empty, empty, context, profile)
+    positive = np.asarray(e[f"label_{schema.positive}"][rows]) == 1
+    last = rows[-1]
+    start, stop = int(e["hist_start"][last]), int(e["hist_stop"][last])
+    # The last second's own positives are in no history yet.
+    newest = rows[(np.asarray(e["time"][rows]) == e["time"][last]) & positive]
+    labels = {v.name: np.asarray(e[f"label_{v.name}"][newest]) for v in schema.labels}
+    items = np.concatenate([data.history["item"][start:stop], e["item"][newest]])
+    types = np.concatenate([data.history["type"][start:stop], type_codes(schema, labels)])
+    times = np.concatenate([data.history["time"][start:stop], e["time"][newest]])
+    consumed = np.unique(np.concatenate([items, e["item"][rows[positive]]]))
+    return Known(user, now, items[::-1], types[::-1], times[::-1], consumed, context, profile)
+
+
+def rows_for(data: Prepared, known: Known, items: HostArray, history: int) -> Rows:
+    """One row per candidate item [n], statistics frozen as they are."""
+    n = len(items)
+    users = np.full(n, known.user, np.int32)
+    time = np.full(n, known.now, np.int64)
+    context = {k: np.full(n, v, np.int32) for k, v in known.context.items()}
+    stats = data.statistics.features(users, items, context, time)
+    age = np.where(known.times > 0, (known.now - known.times) / HOUR, 0.0)
+
+    def latest(values: HostArray, dtype: type) -> HostArray:
+        out: HostArray = np.zeros(history, dtype)
+        cut = values[:history]
+        out[: len(cut)] = cut
+        return np.broadcast_to(out, (n, history)).copy()
+
+    return Rows(
+        users,
+        items.astype(np.int32),
+        time,
+        latest(known.items, np.int32),
+        latest(known.types, np.int32),
+        latest(np.log1p(np.maximum(age, 0.0)), np.float32),
+        data.standardised(stats),
+        context,
+        profile={k: np.full(n, v, np.int32) for k, v in known.profile.items()},
+    )
+
+
+def _code(data: Prepared, vocabulary: str, value: str, flag: str) -> int:
+    """The code of a value; 0, or a UserError naming `flag` if there is one, where it is unknown."""
+    values = data.vocabulary(vocabulary).values
+    if value and value in values:
+        return values.index(value)
+    if flag:
+        raise UserError(f"{flag}: the data has no such value. {nearest(value, values[1:])}")
+    return 0
+
+
+def _known(flag: str, name: str, columns: Mapping[str, int] | list[str]) -> None:
+    if name not in columns:
+        raise UserError(f"{flag}={name}=...: there is no such column. {nearest(name, columns)}")

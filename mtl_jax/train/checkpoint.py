@@ -1,0 +1,96 @@
+"""Checkpoints: one Orbax step holds the state and, as JSON, all that the loop needs to go on."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from mtl_jax.core.errors import UserError
+from mtl_jax.core.trees import path_of
+
+MONITOR = "monitor"
+
+
+class Checkpoints:
+    """The steps of one working folder: the latest two, and the best by the monitored metric."""
+
+    def __init__(self, workdir: Path, higher_is_better: bool = True) -> None:
+        best = preservation_policy.BestN(
+            get_metric_fn=lambda metrics: metrics[MONITOR],
+            n=1,
+            reverse=not higher_is_better,
+            keep_checkpoints_without_metrics=False,
+        )
+        keep = preservation_policy.AnyPreservationPolicy([preservation_policy.LatestN(2), best])
+        folder = (workdir / "checkpoints").absolute()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / ".writable").touch()
+            (folder / ".writable").unlink()
+        except OSError as error:
+            raise UserError(f"--workdir: cannot write to {folder}: {error.strerror}") from None
+        self._manager = ocp.CheckpointManager(
+            folder, options=ocp.CheckpointManagerOptions(preservation_policy=keep)
+        )
+
+    def save(self, step: int, state: Any, meta: dict[str, Any], monitor: float | None) -> None:
+        """Start to write `step`; the write goes on beside the next steps."""
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
+            ),
+            metrics=None if monitor is None else {MONITOR: monitor},
+            force=True,
+        )
+
+    def wait(self) -> None:
+        """Until the step being written is whole."""
+        self._manager.wait_until_finished()
+
+    def latest(self) -> int | None:
+        """The newest whole step."""
+        step: int | None = self._manager.latest_step()
+        return step
+
+    def steps(self) -> list[int]:
+        """All whole steps."""
+        return sorted(self._manager.all_steps())
+
+    def meta(self, step: int) -> dict[str, Any]:
+        """The JSON of a step."""
+        found = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
+        meta: dict[str, Any] = found["meta"]
+        return meta
+
+    def restore(self, step: int, abstract_state: Any) -> Any:
+        """The state of a step, placed as `abstract_state` (shapes, dtypes, shardings) says."""
+        item = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+        try:
+            state = self._manager.restore(step, args=item)["state"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"checkpoint {step} does not fit this configuration (was the model or the data "
+                f"changed? use another --workdir): {str(error)[:300]}"
+            ) from error
+        _same_shapes(step, abstract_state, state)
+        return state
+
+    def close(self) -> None:
+        """Finish what is being written."""
+        self._manager.close()
+
+
+def _same_shapes(step: int, wanted: Any, found: Any) -> None:
+    """Refuse a checkpoint whose arrays were cast or cut to fit."""
+    pairs = zip(
+        jax.tree_util.tree_flatten_with_path(wanted)[0], jax.tree.leaves(found), strict=True
+    )
+    for (path, want), have in pairs:
+        if want.shape != have.shape or want.dtype != have.dtype:
+            raise UserError(
+                f"checkpoint {step}: {path_of(path)} is {have.dtype}{have.shape}, "
+                f"this configuration needs {want.dtype}{want.shape}: use another --workdir"
+            )

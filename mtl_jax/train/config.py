@@ -1,0 +1,79 @@
+"""What training is told; owned here, composed in `mtl_jax/config.py`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimiser, schedule and what they touch.
+
+    name:           "adamw", "adam" or "sgd".
+    learning_rate:  of everything that no rule names; tables use it too.
+    rates:          (regular expression on the path, factor on the learning rate); first match wins.
+                    The encoder's default is a twentieth.
+    decay, no_decay: decoupled weight decay; paths that it leaves alone.
+    table_decay:    decoupled decay on the embedding rows that a batch touches.
+    warmup:         steps of linear warm-up; then cosine to `final` times the rate, or constant.
+    clip:           global norm to which gradients are clipped, 0 = not.
+    """
+
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    learning_rate: float = 1e-3
+    rates: tuple[tuple[str, float], ...] = (("^encoder/", 0.05),)
+    decay: float = 0.01
+    no_decay: tuple[str, ...] = ("bias$", "norm", "scale$", "shift$", "position$")
+    table_decay: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    momentum: float = 0.9
+    warmup: int = 100
+    schedule: Literal["cosine", "constant"] = "cosine"
+    final: float = 0.01
+    clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class BalanceConfig:
+    """Which balancer weighs the tasks, and its options as (name, value) pairs.
+
+    The tasks' own weights are its alpha. "scheduled" takes points: (task, ((step, factor), )).
+    """
+
+    name: str = "fixed"
+    options: tuple[tuple[str, float], ...] = ()
+    points: tuple[tuple[str, tuple[tuple[float, float], ...]], ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The loop.
+
+    steps, epochs:  how long; epochs count where steps is 0.
+    seed:           of initialisation, dropout and the order of rows.
+    eval_every:     steps between evaluations on `eval_part`; 0 is once per epoch; -1 never.
+    eval_part:      "valid", or "" to train without looking at anything else.
+    eval_batch, eval_rows: rows of an evaluation batch; rows looked at in training (0 = all).
+    monitor:        "task/metric" whose best step is kept and restored; "" keeps the last.
+    patience:       evaluations without a better monitor before training stops; 0 = never.
+    checkpoint_every: steps between checkpoints besides those at evaluations; 0 = none.
+    log_every:      steps between lines of metrics.jsonl and TensorBoard.
+    non_finite:     how many non-finite updates are skipped before the run stops.
+    bootstrap:      replicates of intervals in evaluations during training; 0 = none.
+    mesh:           devices of the data axis; 0 = all there are.
+    """
+
+    steps: int = 0
+    epochs: int = 1
+    seed: int = 0
+    eval_every: int = 0
+    eval_part: str = "valid"
+    eval_batch: int = 1024
+    eval_rows: int = 0
+    monitor: str = ""
+    patience: int = 0
+    checkpoint_every: int = 0
+    log_every: int = 20
+    non_finite: int = 0
+    bootstrap: int = 0
+    mesh: int = 0

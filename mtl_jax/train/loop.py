@@ -1,0 +1,320 @@
+"""The training loop: step, evaluate, save; resumes by itself and stops cleanly."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from absl import logging
+from jax.sharding import Mesh
+
+from mtl_jax.balance import Balancer
+from mtl_jax.core.errors import UserError
+from mtl_jax.core.types import HostArray
+from mtl_jax.data.pipeline import TrainStream, prefetched
+from mtl_jax.metrics.registry import higher_is_better
+from mtl_jax.nn.model import Model
+from mtl_jax.train.checkpoint import Checkpoints
+from mtl_jax.train.config import OptimConfig, TrainConfig
+from mtl_jax.train.fetch import fetch
+from mtl_jax.train.journal import Journal
+from mtl_jax.train.mesh import put_batch
+from mtl_jax.train.preemption import Preempted, Preemption
+from mtl_jax.train.state import TrainState
+from mtl_jax.train.step import Step
+
+# part -> {task: {slice: {metric: entry}}}
+Evaluate = Callable[[TrainState], dict[str, Any]]
+
+
+@dataclass
+class Progress:
+    """What the loop remembers beside the state; saved in every checkpoint as JSON."""
+
+    history: list[dict[str, Any]] = field(default_factory=list)  # {"step", "monitor", "metrics"}
+    best_step: int = -1
+    best: float | None = None
+    waited: int = 0
+    skipped: int = 0
+    stopped: bool = False
+
+    def evaluated_at(self) -> int:
+        """Step of the last evaluation, -1 before any."""
+        return int(self.history[-1]["step"]) if self.history else -1
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that the loop needs, made once."""
+
+    model: Model
+    stream: TrainStream
+    balancer: Balancer
+    tx: optax.GradientTransformation
+    optim: OptimConfig
+    train: TrainConfig
+    mesh: Mesh
+    step: Step
+    create: Callable[[], TrainState]
+    total: int
+    workdir: Path
+    meta: dict[str, Any]
+
+    def evaluates_at(self, step: int) -> bool:
+        """Whether the model is evaluated after `step` steps."""
+        if not self.train.eval_part or self.train.eval_every < 0 or step == 0:
+            return False
+        every = self.train.eval_every or self.stream.steps_per_epoch
+        return step % every == 0 or step == self.total
+
+
+def train(
+    run: Run, evaluate: Evaluate, preemption: Preemption, quiet: bool = False
+) -> tuple[TrainState, Progress, int]:
+    """Train to the end, or from the last checkpoint to the end.
+
+    Returns the state to use (the best by the monitor, else the last), progress, and its step.
+    Raises Preempted once a signal has come and the state is saved.
+    """
+    checkpoints = Checkpoints(run.workdir, _higher(run.train.monitor))
+    try:
+        state, progress = _start(run, checkpoints, preemption)
+        start = int(state.step)
+        with Journal(run.workdir, start, run.total, quiet) as journal:
+            if start:
+                journal.event(start, "resume")
+                logging.info("resuming from step %d of %d", start, run.total)
+            state = _train(run, state, progress, evaluate, checkpoints, journal, preemption)
+        return _best(run, state, progress, checkpoints)
+    finally:
+        checkpoints.close()
+
+
+def _start(
+    run: Run, checkpoints: Checkpoints, preemption: Preemption
+) -> tuple[TrainState, Progress]:
+    latest = checkpoints.latest()
+    if latest is None:
+        return preemption.wait_for(run.create), Progress()
+    meta = checkpoints.meta(latest)
+    for key in ("data", "config"):
+        if meta[key] != run.meta[key]:
+            raise UserError(
+                f"--workdir={run.workdir} holds a run with another {key}"
+                f"{_difference(meta[key], run.meta[key])}: use another --workdir or remove it"
+            )
+    state = checkpoints.restore(latest, abstract(run.create))
+    return state, Progress(**meta["progress"])
+
+
+def _difference(old: Any, new: Any, path: str = "") -> str:
+    """ " (train.seed was 0, is 1)" for the first difference."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}):
+            if old.get(key) != new.get(key):
+                return _difference(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
+    return f" ({path or 'it'} was {old}, is {new})"
+
+
+def abstract(create: Callable[[], TrainState]) -> TrainState:
+    """Shapes, dtypes and shardings of the state, without making one."""
+    shapes: TrainState = jax.eval_shape(create)
+    return shapes
+
+
+def _train(
+    run: Run,
+    state: TrainState,
+    progress: Progress,
+    evaluate: Evaluate,
+    checkpoints: Checkpoints,
+    journal: Journal,
+    preemption: Preemption,
+) -> TrainState:
+    step = int(state.step)
+    compiled: dict[Any, Any] = {}
+    batches = prefetched(run.stream, step, run.total)
+    pending: tuple[int, Any, dict[str, HostArray]] | None = None
+    sums = _Sums(run.model)
+    try:
+        while True:
+            if run.evaluates_at(step) and progress.evaluated_at() != step:
+                _read(run, pending, sums, progress, journal)
+                pending = None
+                _evaluate(run, state, step, evaluate, progress, checkpoints, journal)
+            elif _saves(run, step) and checkpoints.latest() != step:
+                _read(run, pending, sums, progress, journal)
+                pending = None
+                _save(run, state, step, progress, checkpoints)
+            if step >= run.total or progress.stopped:
+                break
+            preemption.check()
+            batch = next(batches)
+            placed = put_batch(run.mesh, batch)
+            key = tuple(sorted((k, v.shape) for k, v in batch.items()))
+            if key not in compiled:
+                logging.info("compiling for %d distinct items a shard", batch["items/id"].shape[-1])
+                compiled[key] = preemption.wait_for(
+                    lambda s=state, b=placed: (
+                        jax.jit(run.step, donate_argnums=0).lower(s, b).compile()
+                    )  # type: ignore[misc]
+                )
+            state, metrics = compiled[key](state, placed)
+            _read(run, pending, sums, progress, journal)
+            pending = (step, metrics, batch)
+            step += 1
+            journal.advance(step, run.stream.assembler.config.size)
+        _read(run, pending, sums, progress, journal)
+        if checkpoints.latest() != step:
+            _save(run, state, step, progress, checkpoints)
+        checkpoints.wait()
+        return state
+    except Preempted:
+        _read(run, pending, sums, progress, journal)
+        if step > 0 and checkpoints.latest() != step:
+            _save(run, state, step, progress, checkpoints)
+        checkpoints.wait()
+        journal.event(step, "preempted")
+        raise
+    finally:
+        close = getattr(batches, "close", None)
+        if close:
+            close()
+
+
+class _Sums:
+    """Loss sums and counts since the last line of the journal."""
+
+    def __init__(self, model: Model) -> None:
+        self.names = [t.name for t in model.tasks]
+        self.loss, self.count = np.zeros(len(self.names)), np.zeros(len(self.names))
+
+    def add(self, metrics: dict[str, HostArray]) -> None:
+        if metrics["finite"]:
+            self.loss += metrics["loss_sum"]
+            self.count += metrics["count"]
+
+    def flush(self, metrics: dict[str, HostArray]) -> dict[str, float]:
+        means = self.loss / np.maximum(self.count, 1)
+        line = {f"loss/{n}": float(v) for n, v in zip(self.names, means, strict=True)}
+        line |= {
+            f"weight/{n}": float(v) for n, v in zip(self.names, metrics["weights"], strict=True)
+        }
+        line["loss"] = float(np.sum(means * metrics["weights"]))
+        line |= {k: float(metrics[k]) for k in ("grad_norm", "update_norm", "param_norm")}
+        self.loss[:], self.count[:] = 0, 0
+        return line
+
+
+def _read(run: Run, pending: Any, sums: _Sums, progress: Progress, journal: Journal) -> None:
+    """Read the metrics of the step before, which the device has finished meanwhile."""
+    if pending is None:
+        return
+    step, metrics, batch = pending
+    found = fetch(metrics)
+    sums.add(found)
+    if not found["finite"]:
+        progress.skipped += 1
+        journal.event(step, "non_finite", skipped=progress.skipped)
+        if progress.skipped > run.train.non_finite:
+            _stop_non_finite(run, step, found, batch)
+    if (step + 1) % run.train.log_every == 0:
+        journal.train(step + 1, sums.flush(found))
+
+
+def _stop_non_finite(
+    run: Run, step: int, metrics: dict[str, HostArray], batch: dict[str, HostArray]
+) -> None:
+    path = run.workdir / f"non_finite_step_{step}.npz"
+    arrays: Any = {k.replace("/", "__"): v for k, v in batch.items()}
+    np.savez(path, **arrays)
+    losses = zip((t.name for t in run.model.tasks), metrics["loss_sum"], strict=True)
+    bad = [name for name, value in losses if not math.isfinite(value)]
+    what = f"the loss of {', '.join(bad)}" if bad else "the gradient"
+    raise UserError(
+        f"step {step}: {what} is not finite; the update was not applied "
+        f"({metrics['finite']=:.0f}, train.non_finite={run.train.non_finite} are skipped). "
+        f"The batch is in {path}. Lower optim.learning_rate, or look at the labels."
+    )
+
+
+def _saves(run: Run, step: int) -> bool:
+    every = run.train.checkpoint_every
+    return bool(every) and step > 0 and step % every == 0
+
+
+def _evaluate(
+    run: Run,
+    state: TrainState,
+    step: int,
+    evaluate: Evaluate,
+    progress: Progress,
+    checkpoints: Checkpoints,
+    journal: Journal,
+) -> None:
+    metrics = evaluate(state)
+    value = monitored(run.train.monitor, metrics)
+    progress.history.append({"step": step, "monitor": value, "metrics": metrics})
+    better = value is not None and (
+        progress.best is None
+        or (value >= progress.best if _higher(run.train.monitor) else value <= progress.best)
+    )
+    if better:
+        progress.best, progress.best_step, progress.waited = value, step, 0
+    else:
+        progress.waited += 1
+    if run.train.monitor and run.train.patience and progress.waited >= run.train.patience:
+        progress.stopped = True
+        logging.info("no better %s for %d evaluations", run.train.monitor, progress.waited)
+    journal.evaluated(step, dict(_flat(metrics)))
+    _save(run, state, step, progress, checkpoints, value)
+
+
+def _flat(metrics: dict[str, Any]) -> Any:
+    for task, slices in metrics.items():
+        for name, entry in slices["all"].items():
+            if entry["value"] is not None:
+                yield f"{task}/{name}", entry["value"]
+
+
+def _save(
+    run: Run,
+    state: TrainState,
+    step: int,
+    progress: Progress,
+    checkpoints: Checkpoints,
+    monitor: float | None = None,
+) -> None:
+    meta = {**run.meta, "progress": vars(progress), "step": step}
+    checkpoints.save(step, state, meta, monitor if run.train.monitor else None)
+
+
+def monitored(name: str, metrics: dict[str, Any]) -> float | None:
+    """Value of "task/metric" on all rows; UserError for a name that there is not."""
+    if not name:
+        return None
+    task, _, metric = name.partition("/")
+    try:
+        value: float | None = metrics[task]["all"][metric]["value"]
+    except KeyError:
+        known = [f"{t}/{m}" for t, s in metrics.items() for m in s["all"]]
+        raise UserError(f"train.monitor={name!r}: known are {', '.join(known)}") from None
+    return value
+
+
+def _higher(monitor: str) -> bool:
+    return not monitor or higher_is_better(monitor.partition("/")[2])
+
+
+def _best(
+    run: Run, state: TrainState, progress: Progress, checkpoints: Checkpoints
+) -> tuple[TrainState, Progress, int]:
+    step = int(state.step)
+    if run.train.monitor and progress.best_step not in (-1, step):
+        step = progress.best_step
+        state = checkpoints.restore(step, abstract(run.create))
+    return state, progress, step

@@ -1,0 +1,39 @@
+"""The mesh and the one rule table that places arrays on it."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from mtl_jax.core.errors import UserError
+from mtl_jax.core.trees import first_match, map_by_path
+
+# pattern on a parameter's path -> spec. Data parallelism keeps every parameter whole.
+RULES: tuple[tuple[str, PartitionSpec], ...] = ((".*", PartitionSpec()),)
+
+
+def make_mesh(data: int = 0) -> Mesh:
+    """A mesh with a `data` axis of that many local devices (0 = all)."""
+    devices = jax.devices()
+    if data > len(devices):
+        raise UserError(f"train.mesh={data}: there are {len(devices)} devices")
+    count = data or len(devices)
+    auto = (jax.sharding.AxisType.Auto,)
+    return jax.make_mesh((count,), ("data",), axis_types=auto, devices=devices[:count])
+
+
+def state_sharding(mesh: Mesh, abstract_state: Any) -> Any:
+    """A sharding for every leaf of the state, by `RULES`."""
+    return map_by_path(lambda p, _: NamedSharding(mesh, first_match(RULES, p)), abstract_state)
+
+
+def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """The batch on the mesh: data shards over the data axis.
+
+    Arrays are [A, S, ...] (S over the mesh), `uniq/<table>` [S, R / S].
+    """
+    by_row = NamedSharding(mesh, PartitionSpec(None, "data"))
+    by_shard = NamedSharding(mesh, PartitionSpec("data"))
+    place = {k: by_shard if k.startswith("uniq/") else by_row for k in batch}
+    return jax.device_put(batch, place)

@@ -1,0 +1,46 @@
+"""The training state: everything that a step reads and writes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mtl_jax.balance import Balancer
+from mtl_jax.core.types import Array
+from mtl_jax.train import tables
+
+
+@jax.tree_util.register_dataclass
+@dataclass
+class TrainState:
+    """step [], parameters, tables, their optimiser states, balancer state, key."""
+
+    step: Array
+    params: Any
+    tables: Any
+    opt: Any
+    table_opt: Any
+    balancer: Any
+    key: Array
+
+
+def create(
+    params: Any,
+    table_values: Any,
+    tx: optax.GradientTransformation,
+    balancer: Balancer,
+    n_tasks: int,
+    key: Array,
+) -> TrainState:
+    """The state of step 0; call it inside one jit with out-shardings."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        tables=table_values,
+        opt=tx.init(params),
+        table_opt=tables.init(table_values),
+        balancer=balancer.init(n_tasks),
+        key=key,
+    )
