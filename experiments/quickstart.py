@@ -21,9 +21,10 @@ from mtl_jax.core.types import HostArray
 from mtl_jax.data.world import generate
 from mtl_jax.data.world_truth import LEVELS, References, references
 from mtl_jax.job import Job, open_job
+from mtl_jax.metrics.base import MEAN
 from mtl_jax.metrics.bootstrap import share_of_gap
 from mtl_jax.metrics.ranking import ndcg_at
-from mtl_jax.metrics.ranks import Ranks
+from mtl_jax.metrics.ranks import Ranks, as_ranks
 from mtl_jax.metrics.registry import METRICS
 from mtl_jax.metrics.report import Slices
 from mtl_jax.metrics.table import entry_cells, metrics_table, number
@@ -47,13 +48,20 @@ def truth_of(job: Job, index: HostArray) -> tuple[References, HostArray]:
     return references(world, order), np.searchsorted(order, rows)
 
 
-def compare(job: Job, state: Any, predictions: Any, index: HostArray, n: int = 300) -> Table:
+def compare(
+    job: Job,
+    state: Any,
+    predictions: Any,
+    index: HostArray,
+    n: int = 300,
+    title: str = "later days",
+) -> Table:
     """Per task: floor, model, ceiling, Bayes, and the share of the way with its interval."""
     found, place = truth_of(job, index)
     users = np.asarray(job.data.events["user"][index])
     truth = job.assembler.event_rows(index)
     masks = {"all": np.ones(len(index), bool), **slices_of(job.assembler, index)}
-    table = Table(title="later days: each task between its floor and its ceiling")
+    table = Table(title=f"{title}: each task between its floor and its ceiling")
     for head in ("task", "slice", "metric", "rows", "floor", "model", "ceiling", "bayes"):
         table.add_column(head, justify="left" if head in ("task", "slice", "metric") else "right")
     table.add_column("share of the way", justify="right")
@@ -99,30 +107,11 @@ def _labels(
 def _retrieval(
     found: References, place: HostArray, ranks: Ranks, users: HostArray, n: int
 ) -> list[str]:
-    gains = {k: ndcg_at(_one(found.next_item_ranks(k, place)), NDCG_AT) for k in LEVELS}
+    gains = {k: ndcg_at(as_ranks(found.next_item_ranks(k, place)), NDCG_AT) for k in LEVELS}
     own = ndcg_at(ranks, NDCG_AT)
-    share = share_of_means(own, gains["floor"], gains["ceiling"], users, n)
+    share = share_of_gap(MEAN, own, gains["floor"], gains["ceiling"], own, users, n)
     values = [gains["floor"], own, gains["ceiling"], gains["bayes"]]
-    return [*(number(float(v.mean())) for v in values), *share]
-
-
-def _one(ranks: HostArray) -> Ranks:
-    return Ranks(np.arange(len(ranks) + 1), ranks)
-
-
-def share_of_means(
-    model: HostArray, floor: HostArray, ceiling: HostArray, users: HostArray, n: int
-) -> tuple[str, str]:
-    """(share, interval) of mean(model) on the way from mean(floor) to mean(ceiling)."""
-    _, index = np.unique(users, return_inverse=True)
-    sums = np.stack([np.bincount(index, v) for v in (model, floor, ceiling)], -1)
-    draws = np.random.default_rng(0).multinomial(
-        len(sums), np.full(len(sums), 1 / len(sums)), size=n
-    )
-    m, f, c = (draws @ sums).T
-    low, high = np.quantile((m - f) / (c - f), [0.025, 0.975])
-    m0, f0, c0 = sums.sum(0)
-    return number((m0 - f0) / (c0 - f0)), f"{low:.4f} to {high:.4f}"
+    return [*(number(float(v.mean())) for v in values), *entry_cells(share)[:2]]
 
 
 def show_recommendations(job: Job, state: Any, k: int = 10) -> tuple[str, Table]:

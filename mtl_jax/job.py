@@ -1,6 +1,7 @@
 """From a Config to the objects of a run: data, encoder, model, optimiser. Used by experiments."""
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from mtl_jax.core.errors import UserError
 from mtl_jax.core.types import HostArray, Params
 from mtl_jax.data.assemble import Assembler, TextSource
 from mtl_jax.data.config import DataConfig
+from mtl_jax.data.history_features import Entries
 from mtl_jax.data.labels import check_tasks
 from mtl_jax.data.pipeline import TrainStream, rows_of
 from mtl_jax.data.prepare import prepare
@@ -115,7 +117,9 @@ class Job:
             return state.create(self._params(), tables, tx, balancer, len(self.model.tasks), key)
 
         shardings = state_sharding(self.mesh, jax.eval_shape(make))
-        return jax.jit(make, out_shardings=shardings)
+        # Runs once: compiling it well would cost more than it gives.
+        fast = {"xla_backend_optimization_level": 0}
+        return jax.jit(make, out_shardings=shardings, compiler_options=fast)
 
 
 def open_job(config: Config, workdir: Path) -> Job:
@@ -125,15 +129,16 @@ def open_job(config: Config, workdir: Path) -> Job:
     encoder, text, trainable = text_source(config, data)
     assembler = Assembler(data, config.tasks, config.batch, text)
     cut = None if encoder is None else find_cut(encoder, _train_layers(config)).layer
+    labels = label_stats(assembler)
     model = Model(
         config.model,
         data.schema,
         config.tasks,
-        label_stats(assembler),
+        labels,
         encoder,
         config.encoder.pooling,
         cut or 0,
-        0.0,
+        next((labels[t.name].mean for t in config.tasks if t.name in labels), 0.0),
         unseen_statistics(data) if config.model.stats_dropout else None,
     )
     return Job(config, workdir, data, make_mesh(config.train.mesh), assembler, model, trainable)
@@ -158,19 +163,22 @@ def text_source(
     encoder = dataclasses.replace(encoder, dtype=config.model.dtype)
     tokens, offsets = data.items["tokens"], data.items["token_offsets"]
     cache = choice.cache or str(data.folder.parent / "cache")
+    tokenizer = json.dumps(data.manifest["tokenizer"], sort_keys=True)
     cut = find_cut(encoder, _train_layers(config))
     with progress_bar("encode texts") as progress:
         if cut.policy == "none":
             frozen = dataclasses.replace(encoder, dtype="float32")
             vectors = pooled_vectors(
-                cache, frozen, params, tokens, offsets, choice.pooling, progress=progress
-            )
+                cache, frozen, params, tokens, offsets, choice.pooling,
+                tokenizer=tokenizer, progress=progress,
+            )  # fmt: skip
             return None, TextSource(vectors=vectors), None
         states = None
         if cut.layer:
             states, offsets = token_states(
-                cache, encoder, params, tokens, offsets, cut.layer, progress=progress
-            )
+                cache, encoder, params, tokens, offsets, cut.layer,
+                tokenizer=tokenizer, progress=progress,
+            )  # fmt: skip
     history = choice.history_tokens if config.model.history_text else 0
     source = TextSource(None, tokens, offsets, states, choice.row_tokens, history)
     return encoder, source, split_params(encoder, params, _train_layers(config))[1]
@@ -202,7 +210,8 @@ def unseen_statistics(data: Prepared) -> tuple[float, ...]:
     """Item and cross statistics of an item never seen; NaN where its id plays no part."""
     zero: HostArray = np.zeros(1, np.int64)
     context = {c.name: zero for c in data.schema.context}
-    values = data.standardised(data.statistics.features(zero, zero, context))[0]
+    found = data.frozen_features(zero, zero, context, zero, Entries.none(1))
+    values = data.standardised(found)[0]
     columns = data.schema.statistics
     order = [*data.schema.statistic_indices("item"), *data.schema.statistic_indices("cross")]
     own = [("item" in columns[i].name.split(".")[0].split("*")) for i in order]
@@ -211,10 +220,13 @@ def unseen_statistics(data: Prepared) -> tuple[float, ...]:
 
 
 def log_prior(data: Prepared) -> HostArray:
-    """Centred log share of each item among training positives [n_items], the start of its bias."""
+    """Log of an item's training positives over the mean item's [n_items], the start of its bias.
+
+    0, what an item never seen has, is then the bias of an item of average (not median) popularity.
+    """
     counts = np.asarray(data.items["positives"], np.float64) + 1.0
     warm = np.asarray(data.items["warm"])
-    prior = np.log(counts) - (np.log(counts[warm]).mean() if warm.any() else 0.0)
+    prior = np.log(counts / (counts[warm].mean() if warm.any() else 1.0))
     return np.where(warm, prior, 0.0).astype(np.float32)
 
 

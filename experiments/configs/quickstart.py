@@ -35,13 +35,15 @@ def get_config() -> Config:
             max_tokens=64,
             valid_from=VALID_FROM,
             test_from=TEST_FROM,
+            history="all",
             statistics=StatisticsConfig(
-                keys=("user", "item", "category", "brand", "user*category", "user*brand")
+                keys=("user", "item", "category", "brand", "user*category", "user*brand"),
+                history=False,
             ),
         ),
         encoder=EncoderChoice("minilm"),
-        batch=BatchConfig(size=256, history=30, negatives=-1),
-        model=ModelConfig(width=48),
+        batch=BatchConfig(size=256, history=64, negatives=-1),
+        model=ModelConfig(width=48, user_layers=0),
         optim=OptimConfig(learning_rate=2e-3),
         train=TrainConfig(epochs=8, monitor="click/auc", patience=3),
         rank=RankConfig(weights=(("click", 1.0), ("purchase", 1.0), ("next_item", 1.0))),

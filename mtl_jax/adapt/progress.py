@@ -12,10 +12,14 @@ Callback = Callable[[int, int], None]  # (done, total)
 def progress_bar(title: str) -> Iterator[Callback]:
     """`with progress_bar("encoding") as tell: work(progress=tell)`; the bar goes to the console."""
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as bar:
-        task = bar.add_task(title, total=None)
+    bar = Progress(*columns)
+    task = bar.add_task(title, total=None)
 
-        def tell(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+    def tell(done: int, total: int) -> None:
+        bar.start()  # only once there is something to tell: a cache that is there shows no bar
+        bar.update(task, completed=done, total=total)
 
+    try:
         yield tell
+    finally:
+        bar.stop()

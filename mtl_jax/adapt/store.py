@@ -23,6 +23,8 @@ from mtl_jax.core.types import HostArray
 # Larger files are checked by size and header only: hashing them would cost more than it saves.
 _HASHED_BYTES = 1 << 30
 
+_in_work: set[Path] = set()  # folders this process is writing
+
 
 @dataclass(frozen=True)
 class ArraySpec:
@@ -71,6 +73,7 @@ def load_or_build(
         folder.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
         working.mkdir()
+        _in_work.add(working)
         free = shutil.disk_usage(folder).free
     except OSError as error:
         raise UserError(f"{folder}: a cache cannot be written here ({error})") from error
@@ -81,6 +84,7 @@ def load_or_build(
         _move(working, target)
     finally:
         shutil.rmtree(working, ignore_errors=True)
+        _in_work.discard(working)
     return _open(target, digest, specs)
 
 
@@ -157,7 +161,8 @@ def _sweep(folder: Path) -> None:
     """Remove what processes of this machine left that are no more."""
     for path in folder.glob(f".building-*-{socket.gethostname()}-*"):
         pid = path.name.rsplit("-", 1)[1]
-        if pid.isdigit() and (int(pid) == os.getpid() or not _alive(int(pid))):
+        left = path not in _in_work if int(pid) == os.getpid() else not _alive(int(pid))
+        if left:
             shutil.rmtree(path, ignore_errors=True)
 
 

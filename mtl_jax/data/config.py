@@ -13,10 +13,16 @@ class StatisticsConfig:
         "profile" and "context" alone stand for each column of theirs. Names that a source does
         not have ("tags" where there are none) are left out.
     labels: which labels are counted; empty is all.
-    train: what a training row sees: "causal" (events strictly before its time) or "kfold" (all
-        training rows but those of its own fold).
-    folds: of "kfold".
+    train: what a training row sees: "causal" (events strictly before its time), "kfold" (all
+        training rows but those of its own fold) or "blocks" (all training rows but those of its
+        own block of time: what it sees is as far from it in time as later rows are from the end of
+        training, and counts are those of the frozen tables, which a causal row's are not).
+    folds: of "kfold".  block_days: length of a block, counted from 1970-01-01 UTC.
     strength: pseudo-rows with which a key's rate is drawn to the rate of all rows.
+    strengths: (key, its own strength); a key as it is named in the columns.
+    history: columns that compare the row's history with its item; see
+        `mtl_jax.data.history_features`.  history_last: how many of its latest entries they read.
+    clip: standardised columns are cut to -clip .. clip; 0 leaves them as they are.
     recency: hours since a key's last event: "frozen" (as they were when the tables were frozen,
         the end of training, however much later the question is asked), "now" (they keep growing
         after it), "off" (no such features).
@@ -33,9 +39,14 @@ class StatisticsConfig:
         "user*tags",
     )
     labels: tuple[str, ...] = ()
-    train: Literal["causal", "kfold"] = "causal"
+    train: Literal["causal", "kfold", "blocks"] = "causal"
     folds: int = 5
+    block_days: float = 7.0
     strength: float = 10.0
+    strengths: tuple[tuple[str, float], ...] = ()
+    history: bool = True
+    history_last: int = 50
+    clip: float = 0.0
     recency: Literal["frozen", "now", "off"] = "frozen"
 
 
@@ -63,6 +74,7 @@ class DataConfig:
     valid_from, test_from: unix seconds at which the parts of "time" begin; 0 takes fractions.
     valid_fraction, test_fraction: of "time"; measured as `fraction_of` says, in rows or in the
         span of time.
+    history: what histories hold: "positive" events, or "all" (with what came of each in its type).
     latest_time: unix seconds after which a time is impossible; 0 is the clock when preparing.
     """
 
@@ -80,5 +92,6 @@ class DataConfig:
     test_fraction: float = 0.1
     fraction_of: Literal["rows", "time"] = "rows"
     latest_time: int = 0
+    history: Literal["positive", "all"] = "positive"
     statistics: StatisticsConfig = StatisticsConfig()
     world: WorldConfig = WorldConfig()

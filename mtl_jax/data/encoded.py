@@ -1,6 +1,6 @@
 """From cleaned tables to all arrays of a prepared folder but the texts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from mtl_jax.data.history import (
     own_histories,
     type_codes,
 )
+from mtl_jax.data.history_features import Entries, HistoryStatistics, fit_history
 from mtl_jax.data.schema import RawData
 from mtl_jax.data.split import Split, split_events
 from mtl_jax.data.statistics import Statistics, fit
@@ -53,14 +54,22 @@ def encode(raw: RawData, config: DataConfig) -> Encoded:
     given = events.frame["split"].to_numpy() if "split" in events.frame.columns else None
     split = split_events(events.user, events.time, events.row, config, given)
     train = split.part == 0
+    everything = config.history == "all"
     positive = EventColumns(
         events.user,
         events.item,
         events.time,
-        type_codes(raw.columns, events.labels),
+        type_codes(raw.columns, events.labels, everything),
         (events.labels[raw.columns.positive] == 1) & (events.flag == 0),
     )
-    histories, seen = _histories(events, positive, items, train)
+    usable = (events.flag == 0) & (events.user > 0) & (events.item > 0)
+    remembered = replace(positive, positive=usable) if everything else positive
+    if everything and ("history" in events.frame.columns or config.statistics.history):
+        raise UserError(
+            'data.history="all" needs a source without given histories, and '
+            "data.statistics.history=False"
+        )
+    histories, seen = _histories(events, remembered, items, train)
     context_vocabularies, contexts = encode_contexts(events, raw.columns, train)
     warm_items, warm_users = np.zeros(len(items), bool), np.zeros(len(users), bool)
     warm_items[events.item[train]] = warm_users[events.user[train]] = True
@@ -99,8 +108,8 @@ def _histories(
 
 def fit_statistics(
     encoded: Encoded, raw: RawData, config: DataConfig
-) -> tuple[Statistics, np.ndarray]:
-    """The frozen tables, and [N, F] features of every event."""
+) -> tuple[Statistics, HistoryStatistics | None, np.ndarray]:
+    """The frozen tables, those of histories, and [N, F] features of every event."""
     attributes = attributes_of(
         encoded.item_side, encoded.user_side, encoded.context_vocabularies, raw.columns
     )
@@ -109,8 +118,16 @@ def fit_statistics(
     rows = rows_of(encoded.events, encoded.contexts, train)
     columns = raw.columns
     statistics = fit(config.statistics, columns.labels, columns.positive, attributes, rows)
+    asked = rows_of(encoded.events, encoded.contexts, later)
     features = np.zeros((len(encoded.split.part), len(statistics.columns)), np.float32)
     features[train] = statistics.training_features(rows)
-    asked = rows_of(encoded.events, encoded.contexts, later)
     features[later] = statistics.features(asked.user, asked.item, asked.contexts, asked.time)
-    return statistics, features
+    if not config.statistics.history:
+        return statistics, None, features
+    h = encoded.histories
+    entries = Entries(h.item, h.time, h.start, h.stop)
+    history = fit_history(statistics, rows)
+    compared = np.zeros((len(features), len(history.columns)), np.float32)
+    compared[train] = history.training_features(rows, entries.take(train))
+    compared[later] = history.features(asked.item, asked.time, entries.take(later))
+    return statistics, history, np.concatenate([features, compared], 1)

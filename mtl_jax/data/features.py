@@ -11,12 +11,13 @@ For every key (see `mtl_jax.data.keys`) the columns are, in this order:
     <key>.positive_age, .never_positive   the same for the last positive event
     user.tenure                   log(1 + hours since the first event), 0 if there was none
 
-with a = `strength` pseudo-rows, p and m the rate and the mean of all rows (themselves drawn with a
-rows to one half, or the middle of the label's range). So a key that was never seen, or is unknown
-(code 0), has zeros, and 1 in the flags. Multi-valued tags give the mean over the item's tags.
+with a = `strength` pseudo-rows (or the key's own of `strengths`), p and m the rate and the mean of
+all rows (themselves drawn with `strength` rows to one half, or the middle of the label's range).
+So a key that was never seen, or is unknown (code 0), has zeros, and 1 in the flags. Multi-valued
+tags give the mean over the item's tags.
 
-Training rows see events strictly before their time (p and m too), or the other folds. All other
-rows see the tables as they were frozen at the end of training.
+Training rows see events strictly before their time (p and m too), or the other folds or blocks of
+time. All other rows see the tables as they were frozen at the end of training.
 """
 
 import numpy as np
@@ -41,6 +42,7 @@ class FeatureWriter:
         """out: [n, F], filled from the left.  now: [n].  total: sums of all rows, for [n]."""
         self._config, self._labels = config, labels
         self._out, self._now, self._column = out, now, 0
+        self._strengths = dict(config.strengths)
         self._priors = [
             prior(label, *total.label(i), config.strength) for i, label in enumerate(labels)
         ]
@@ -57,13 +59,14 @@ class FeatureWriter:
             self._out[:, self._column] = np.where(none, empty, mean)
             self._column += 1
 
-        strength, width = self._config.strength, codes.shape[1]
+        strength = self._strengths.get(key.name, self._config.strength)
+        width = codes.shape[1]
         put(np.log1p(sums.events()))
         for i, label in enumerate(self._labels):
             present, total = sums.label(i)
             base = np.repeat(self._priors[i], width)
             if label.kind == "binary":
-                put(_logit((total + strength * base) / (present + strength)) - _logit(base))
+                put(logit((total + strength * base) / (present + strength)) - logit(base))
                 put(np.log1p(total))
             else:
                 put((total - present * base) / (present + strength))
@@ -102,7 +105,8 @@ def prior(label: Label, rows: np.ndarray, total: np.ndarray, strength: float) ->
     return (total + strength * centre) / (rows + strength)
 
 
-def _logit(p: np.ndarray) -> np.ndarray:
+def logit(p: np.ndarray) -> np.ndarray:
+    """log(p / (1 - p))"""
     return np.log(p) - np.log1p(-p)
 
 

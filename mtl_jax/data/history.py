@@ -5,8 +5,9 @@ the row's time. Events of the same second are excluded, in whatever order they l
 
 Type codes (`history/type.npy`, int8; 0 is padding): 1 + level * 2**n + bits, where bits are the
 further binary labels of the event (the first `MAX_BITS` of them, in the order of the source's
-labels, the positive one left out; missing counts as 0), n is their number, and level is the first
-value label that has a range, in `LEVELS` equal steps over it (1 lowest), 0 = missing.
+labels; missing counts as 0), n is their number, and level is the first value label that has a
+range, in `LEVELS` equal steps over it (1 lowest), 0 = missing. The positive label is among the bits
+only where histories hold all events (`DataConfig.history = "all"`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,21 +54,24 @@ class EventColumns:
     positive: np.ndarray
 
 
-def _coded(columns: Columns | Schema) -> tuple[list[Label], Label | None]:
-    bits = [v for v in columns.labels if v.kind == "binary" and v.name != columns.positive]
+def _coded(columns: Columns | Schema, everything: bool) -> tuple[list[Label], Label | None]:
+    left_out = "" if everything else columns.positive
+    bits = [v for v in columns.labels if v.kind == "binary" and v.name != left_out]
     ranged = [v for v in columns.labels if v.kind == "value" and None not in (v.low, v.high)]
     return bits[:MAX_BITS], ranged[0] if ranged else None
 
 
-def history_types(columns: Columns) -> int:
+def history_types(columns: Columns, everything: bool = False) -> int:
     """The number of type codes, padding included."""
-    bits, ranged = _coded(columns)
+    bits, ranged = _coded(columns, everything)
     return 1 + (LEVELS + 1 if ranged else 1) * 2 ** len(bits)
 
 
-def type_codes(columns: Columns | Schema, labels: Mapping[str, np.ndarray]) -> np.ndarray:
+def type_codes(
+    columns: Columns | Schema, labels: Mapping[str, np.ndarray], everything: bool = False
+) -> np.ndarray:
     """[N] int8 codes from labels of [N] float, NaN = missing."""
-    bits, ranged = _coded(columns)
+    bits, ranged = _coded(columns, everything)
     code = np.ones(len(labels[columns.positive]), np.int64)
     for place, label in enumerate(bits):
         code += (labels[label.name] == 1).astype(np.int64) << place

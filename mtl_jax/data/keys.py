@@ -3,7 +3,7 @@
 import difflib
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -22,6 +22,7 @@ class Attributes:
     item: column -> [n_items].  tags: [n_items, M], 0-padded, M may be 0.
     user: column -> [n_users].  contexts: column -> size of its vocabulary.
     category: the item column that "category" stands for, "" if none.
+    item_dense: column -> [n_items] float32, standardised, NaN = missing.
     """
 
     n_users: int
@@ -31,6 +32,7 @@ class Attributes:
     user: Mapping[str, np.ndarray]
     contexts: Mapping[str, int]
     category: str
+    item_dense: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @cached_property
     def sizes(self) -> dict[str, int]:

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from mtl_jax.core.errors import UserError
+from mtl_jax.data.history_features import Entries, HistoryStatistics
 from mtl_jax.data.schema import Schema
 from mtl_jax.data.statistics import Statistics
 from mtl_jax.data.vocab import Vocabulary
 
-FORMAT = 1  # raised whenever the bytes of a prepared folder change their meaning
+FORMAT = 2  # raised whenever the bytes of a prepared folder change their meaning
 
 
 class Columns(Mapping[str, np.ndarray]):
@@ -69,6 +70,32 @@ class Prepared:
         return Statistics.load(self.folder / "statistics")
 
     @cached_property
+    def history_statistics(self) -> HistoryStatistics | None:
+        """What the columns that compare histories with items need; None without such columns."""
+        if not self.statistics.config.history:
+            return None
+        return HistoryStatistics.load(self.folder / "statistics" / "history", self.statistics)
+
+    def frozen_features(
+        self,
+        users: np.ndarray,
+        items: np.ndarray,
+        contexts: Mapping[str, np.ndarray],
+        now: np.ndarray,
+        entries: Entries,
+    ) -> np.ndarray:
+        """What events/stats.npy says of rows after training, for any rows: [n, F] float32.
+
+        Args:
+            users, items: [n] ids.  contexts: name -> [n].  now: [n] unix seconds.
+            entries: the n rows' histories, strictly before `now`.
+        """
+        pairs = self.statistics.features(users, items, contexts, now)
+        if self.history_statistics is None:
+            return pairs
+        return np.concatenate([pairs, self.history_statistics.features(items, now, entries)], 1)
+
+    @cached_property
     def texts(self) -> tuple[str, ...]:
         """The rendered text of every item, "" for item 0; pairs are joined by a blank."""
         with (self.folder / "items" / "texts.jsonl").open(encoding="utf-8") as lines:
@@ -82,10 +109,15 @@ class Prepared:
         return found
 
     def standardised(self, statistics: np.ndarray) -> np.ndarray:
-        """[..., F] statistics by the training rows' mean and standard deviation, float32."""
+        """[..., F] statistics by the training rows' mean and standard deviation, float32.
+
+        Cut to `StatisticsConfig.clip` on either side where that is above 0.
+        """
         fitted = self.transforms["statistics"]
-        mean = np.asarray(fitted["mean"], np.float32)
-        return (statistics - mean) / np.asarray(fitted["std"], np.float32)
+        mean, std = (np.asarray(fitted[name], np.float32) for name in ("mean", "std"))
+        scaled: np.ndarray = (statistics - mean) / std
+        clip = fitted["clip"]
+        return np.clip(scaled, -clip, clip) if clip else scaled
 
     @cached_property
     def positive_share(self) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import polars as pl
 
 StatisticGroup = Literal["user", "item", "cross"]
+HistoryOf = Literal["positive", "all"]  # what histories hold
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class Schema:
     n_tags: size of the tags' vocabulary, 0 included; tag_width: M of items/tags.npy (0 = no tags).
     item_dense, user_dense: names of the columns of items/dense.npy and users/dense.npy.
     history_types: number of codes of history/type.npy, the padding 0 included.
+    history: whether histories hold positive events or all of them.
     token_types: whether items/token_types.npy is there (a text pair).
     """
 
@@ -112,6 +114,7 @@ class Schema:
     statistics: tuple[StatisticColumn, ...]
     history_types: int
     token_types: bool = False
+    history: HistoryOf = "positive"
 
     @property
     def n_categories(self) -> int:

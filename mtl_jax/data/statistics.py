@@ -1,7 +1,8 @@
 """Label statistics as features: fitted on training rows, frozen, asked for any pair.
 
 `mtl_jax.data.features` says what the columns are. Training rows see events strictly before their
-time, or the other folds. All other rows see the tables as they were at the end of training.
+time, or the other folds or blocks of time. All other rows see the tables as they were at the end
+of training.
 """
 
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from mtl_jax.data.schema import Label, StatisticColumn, StatisticGroup
 from mtl_jax.data.statistics_store import load_parts, save_parts
 from mtl_jax.data.sums import CausalSums, Counted, OutOfFoldSums, Sums, Table, fixed_point
 
+_DAY = 86_400  # seconds
 _CHUNK = 500_000  # rows looked up at once
 _NO_CONTEXTS: Mapping[str, np.ndarray] = {}
 
@@ -153,6 +155,7 @@ class Statistics:
         config: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in meta["config"].items()
         }
+        config["strengths"] = tuple((name, a) for name, a in config["strengths"])
         return cls(
             config=StatisticsConfig(**config),
             labels=tuple(Label(**label) for label in meta["labels"]),
@@ -171,8 +174,8 @@ class Statistics:
         spread = counted if width == 1 else counted.take(pair)
         if self.config.train == "causal":
             return CausalSums(codes.ravel(), spread)
-        fold = _fold(row, self.config.folds)[pair]
-        return OutOfFoldSums(codes.ravel(), spread, fold, self.config.folds)
+        fold, folds = folds_of(self.config, counted.time, row)
+        return OutOfFoldSums(codes.ravel(), spread, fold[pair], folds)
 
     def _now(self, now: np.ndarray) -> np.ndarray:
         if self.config.recency == "frozen":
@@ -198,10 +201,13 @@ def fit(
     unknown = [name for name in config.labels if name not in names]
     if unknown:
         raise UserError(f"data.statistics.labels: {unknown[0]!r} is not one of {names}")
-    if config.strength <= 0 or config.folds < 2:
-        raise UserError("data.statistics: strength must be above 0 and folds at least 2")
+    _check_config(config)
     chosen = tuple(label for label in labels if not config.labels or label.name in config.labels)
     keys = expand_keys(config.keys, attributes)
+    known = [key.name for key in keys]
+    for name, _ in config.strengths:
+        if name not in known:
+            raise UserError(f"data.statistics.strengths: no key {name!r} among {', '.join(known)}")
     counted = _counted(rows, chosen, positive)
     tables = []
     for key in keys:
@@ -218,6 +224,29 @@ def _counted(rows: Rows, labels: tuple[Label, ...], positive: str) -> Counted:
     return Counted(
         rows.time, rows.labels[positive] == 1, [p for p, _ in pairs], [v for _, v in pairs]
     )
+
+
+def _check_config(config: StatisticsConfig) -> None:
+    if min(config.strength, *(a for _, a in config.strengths), 1.0) <= 0:
+        raise UserError("data.statistics: strength must be above 0, strengths too")
+    if config.folds < 2 or config.block_days <= 0 or config.history_last < 1 or config.clip < 0:
+        raise UserError(
+            "data.statistics: folds must be at least 2, block_days above 0, history_last at "
+            "least 1 and clip not negative"
+        )
+
+
+def folds_of(config: StatisticsConfig, time: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, int]:
+    """The fold of each training row [N], and how many folds there are; none for "causal".
+
+    Args:
+        time: [N] unix seconds, ascending.  row: [N] places in the source.
+    """
+    if config.train == "kfold":
+        return _fold(row, config.folds), config.folds
+    length = max(int(config.block_days * _DAY), 1)
+    block = time // length - time[0] // length
+    return block, int(block[-1]) + 1
 
 
 def _fold(row: np.ndarray, folds: int) -> np.ndarray:

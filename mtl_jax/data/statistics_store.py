@@ -26,6 +26,7 @@ def save_parts(
         "contexts": dict(attributes.contexts),
         "item": list(attributes.item),
         "user": list(attributes.user),
+        "dense": list(attributes.item_dense),
     }
     text = json.dumps(manifest, indent=1, ensure_ascii=False)
     (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
@@ -34,6 +35,7 @@ def save_parts(
     np.save(folder / "tags.npy", attributes.tags)
     _save_columns(folder, "item", attributes.item)
     _save_columns(folder, "user", attributes.user)
+    _save_columns(folder, "dense", attributes.item_dense)
 
 
 def load_parts(folder: Path) -> tuple[dict[str, Any], tuple[Table, ...], Attributes]:
@@ -50,13 +52,16 @@ def load_parts(folder: Path) -> tuple[dict[str, Any], tuple[Table, ...], Attribu
         n_users=manifest["n_users"],
         n_items=manifest["n_items"],
         item=_load_columns(folder, "item", manifest["item"]),
-        tags=_load(folder / "tags.npy"),
+        tags=load_array(folder / "tags.npy"),
         user=_load_columns(folder, "user", manifest["user"]),
         contexts=manifest["contexts"],
         category=manifest["category"],
+        item_dense=_load_columns(folder, "dense", manifest["dense"]),
     )
     labels = len(manifest["labels"])
-    tables = [Table(_load(folder / f"table_{i}.npy"), labels) for i in range(manifest["tables"])]
+    tables = [
+        Table(load_array(folder / f"table_{i}.npy"), labels) for i in range(manifest["tables"])
+    ]
     return manifest, tuple(tables), attributes
 
 
@@ -66,10 +71,11 @@ def _save_columns(folder: Path, kind: str, columns: Mapping[str, np.ndarray]) ->
 
 
 def _load_columns(folder: Path, kind: str, names: list[str]) -> dict[str, np.ndarray]:
-    return {name: _load(folder / f"{kind}_{i}.npy") for i, name in enumerate(names)}
+    return {name: load_array(folder / f"{kind}_{i}.npy") for i, name in enumerate(names)}
 
 
-def _load(path: Path) -> np.ndarray:
+def load_array(path: Path) -> np.ndarray:
+    """A memory-mapped .npy; UserError naming the file if it cannot be read."""
     try:
         values: np.ndarray = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:

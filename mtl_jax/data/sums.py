@@ -13,7 +13,7 @@ import numpy as np
 from mtl_jax.core.errors import UserError
 
 NEVER = -1  # "no such event" in columns of times
-_SCALE = 2**20
+SCALE = 2**20
 
 
 class Times(NamedTuple):
@@ -68,12 +68,12 @@ def fixed_point(name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     present = ~np.isnan(values)
     filled = np.where(present, values, 0).astype(np.float64)
-    if len(filled) * np.abs(filled).max(initial=0) * _SCALE >= 2**62:
+    if len(filled) * np.abs(filled).max(initial=0) * SCALE >= 2**62:
         raise UserError(
             f"label {name!r} reaches {np.abs(filled).max():g}: too large to be summed exactly "
             "over the training rows; give its logarithm or another unit"
         )
-    return present, np.rint(filled * _SCALE).astype(np.int64)
+    return present, np.rint(filled * SCALE).astype(np.int64)
 
 
 class CausalSums:
@@ -107,7 +107,7 @@ class CausalSums:
 
     def label(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         total = self._before(self._rows.value[index])
-        return self._before(self._rows.present[index]), total / _SCALE
+        return self._before(self._rows.present[index]), total / SCALE
 
     def times(self) -> Times:
         time = self._rows.time[self._order]
@@ -184,7 +184,7 @@ class TableSums:
 
     def label(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         total = self._column(5 + self.table.labels + index, 0)
-        return self._column(5 + index, 0), total / _SCALE
+        return self._column(5 + index, 0), total / SCALE
 
     def times(self) -> Times:
         return Times(self._column(2, NEVER), self._column(3, NEVER), self._column(4, NEVER))
@@ -195,8 +195,9 @@ class OutOfFoldSums:
 
     def __init__(self, codes: np.ndarray, rows: Counted, fold: np.ndarray, folds: int) -> None:
         """codes, fold: [N], fold in [0, folds)."""
-        own = np.where(codes > 0, codes * folds + fold, 0)
         self._all = Table.fit(codes, rows).at(codes)
+        # Places instead of codes: times the number of folds, these cannot overflow.
+        own = np.where(codes > 0, (self._all.place + 1) * folds + fold, 0)
         self._own = Table.fit(own, rows).at(own)
         self._causal = CausalSums(codes, rows)
 

@@ -151,7 +151,10 @@ def encode_contexts(
 def attributes_of(
     items: Entities, users: Entities, contexts: dict[str, Vocabulary], columns: Columns
 ) -> Attributes:
-    """What statistics may be keyed by."""
+    """What statistics may be keyed by, and what histories are compared by."""
+    names = items.standardise.columns
+    values, missing = items.dense[:, : len(names)], items.dense[:, len(names) :]
+    dense = np.where(missing > 0, np.nan, values).astype(np.float32)
     return Attributes(
         n_users=len(users.warm),
         n_items=len(items.warm),
@@ -160,6 +163,7 @@ def attributes_of(
         user=users.categorical,
         contexts={name: len(vocabulary) for name, vocabulary in contexts.items()},
         category=columns.item_category,
+        item_dense={name: dense[:, i] for i, name in enumerate(names)},
     )
 
 

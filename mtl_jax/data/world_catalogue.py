@@ -23,7 +23,7 @@ from mtl_jax.data.world_words import CATEGORIES, KIND_CATEGORY, KINDS, TRAITS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-FACTORS = len(TRAITS)
+FACTORS = 4
 DAY = 86_400
 START = 1_704_067_200  # Monday 1 January 2024, 00:00 UTC
 TRAIN_DAYS, VALID_DAYS, DAYS = 42, 48, 60  # train before day 42, valid before 48, test before 60
@@ -77,10 +77,12 @@ def item_count(events: int) -> int:
 def _factor_tables(rng: np.random.Generator) -> tuple[Array, Array, Array, Array]:
     """Factors of kinds [66, F], styles [12, F], tiers [3, F] and of the price [F]."""
 
+    axes = np.linalg.qr(rng.standard_normal((len(TRAITS), FACTORS)))[0]
+
     def mixed(traits: Array, share: float, scale: float) -> Array:
-        own = rng.standard_normal(traits.shape)
-        traits = (traits - traits.mean(0)) / traits.std(0)
-        table = np.sqrt(share) * traits + np.sqrt(1 - share) * own
+        meant = (traits - traits.mean(0)) / traits.std(0) @ axes
+        own = rng.standard_normal(meant.shape)
+        table = np.sqrt(share) * meant / meant.std(0) + np.sqrt(1 - share) * own
         return scale * (table - table.mean(0)) / table.std(0)
 
     kinds = mixed(np.array([k.traits for k in KINDS], float), 0.7, _KIND_SCALE)
@@ -147,7 +149,7 @@ def make_items(events: int, seed: int) -> Items:
     by_kind, by_style = rng.standard_normal(len(KINDS)), rng.standard_normal(len(STYLES))
     by_brand = 0.5 * rng.standard_normal(len(BRANDS)) + 0.6 * np.array([t - 1 for _, t in BRANDS])
     appeal = 0.5 * by_kind[kind] + 0.4 * by_style[style] + by_brand[brand]
-    popularity = 0.4 * by_kind[::-1][kind] + 0.45 * rng.standard_normal(count)
+    popularity = 0.4 * by_kind[::-1][kind] + 0.3 * rng.standard_normal(count)
     return Items(
         id=np.array([f"i{n:05d}" for n in range(count)]),
         title=np.array([t for t, _ in texts]),

@@ -18,26 +18,27 @@ from mtl_jax.data.world_words import CATEGORIES
 LABELS = ("click", "purchase", "rating", "log_dwell")
 LATENTS = FACTORS + 1 + len(LABELS)
 PRICE = FACTORS  # where the price sensitivity stands among the latents
-BETA = 1.2 / np.sqrt(FACTORS)  # how much the shop shows people what they like
+BETA = 0.9 / np.sqrt(FACTORS)  # how much the shop shows people what they like
 SLOTS = np.array([0.4, 0.2, 0.0, -0.2, -0.4])  # shift of the click's logit by an unrecorded slot
 RATING_NOISE = 0.30  # scale of the logistic noise before rounding
 DWELL_NOISE = 0.40
 
 # One number per label: click, purchase, rating, log_dwell. Standard deviations of the terms.
-_INTERCEPT = (-2.7, -3.0, 2.3, 3.0)
-_TASTE = (1.3, 1.0, 0.75, 0.45)
-_PRICE = (0.45, 0.60, 0.12, 0.05)
-_APPEAL = (0.30, 0.25, 0.25, 0.05)
+_INTERCEPT = (-2.2, -2.7, 2.1, 3.2)
+_TASTE = (1.3, 1.1, 0.60, 0.45)
+_PRICE = (0.45, 0.60, 0.06, 0.05)
+_APPEAL = (0.20, 0.15, 0.12, 0.04)
 _WORDS = (0.0, 0.0, 0.0, 0.10)
 _DEVICE_PRICE = (0.45, 0.50, 0.0, 0.05)
-_PLACE_CATEGORY = (0.50, 0.40, 0.0, 0.12)
-_WEEKEND_STYLE = (0.45, 0.35, 0.0, 0.08)
-_HOUR_AGE = (0.50, 0.35, 0.0, 0.15)
-BIAS_STD = (0.35, 0.40, 0.30, 0.20)
+_PLACE_CATEGORY = (0.60, 0.45, 0.0, 0.12)
+_WEEKEND_STYLE = (0.50, 0.40, 0.0, 0.08)
+_HOUR_AGE = (0.60, 0.40, 0.0, 0.15)
+BIAS_STD = (0.25, 0.25, 0.12, 0.12)
 
 _DEVICE_SIGN = np.array([-1.0, 1.0, 0.1])  # phone, desktop, tablet: dear things sell on desktops
 _DEVICE_MAIN = np.array([[0.1, -0.1, 0.0], [-0.4, 0.35, 0.05], [0.0, 0.0, 0.0], [-0.2, 0.15, 0.05]])
 _PLACE_MAIN = np.array([[0.1, -0.1, 0.0], [0.2, -0.1, -0.4], [0.0, 0.0, 0.0], [0.2, -0.05, -0.3]])
+_PLACE_SHARE = np.array([0.73, 0.14, 0.13])
 _WEEKDAY = np.array([-0.8, -0.7, -0.6, -0.4, 0.3, 1.3, 1.2])  # Monday first
 PEAK_HOUR = np.array([23.0, 21.0, 19.0, 14.0, 10.0])  # by age band
 
@@ -78,10 +79,11 @@ class Effects:
 def make_effects(items: Items, seed: int) -> Effects:
     """The parameters of the world of `seed`, laid out for its items."""
     rng = stream(seed, "effects")
-    taste = rng.uniform(0.6, 1.4, (len(LABELS), FACTORS)) * np.array(_TASTE)[:, None]
+    taste = rng.uniform(0.8, 1.2, (len(LABELS), FACTORS)) * np.array(_TASTE)[:, None]
     taste /= np.sqrt(FACTORS)
     place = rng.standard_normal((len(LABELS), 3, len(CATEGORIES)))
-    place *= np.array(_PLACE_CATEGORY)[:, None, None]
+    place -= np.einsum("p,tpc->tc", _PLACE_SHARE, place)[:, None]  # no category is liked as such
+    place *= np.array(_PLACE_CATEGORY)[:, None, None] / np.sqrt(0.8)
     weekend = np.array([s.weekend for s in STYLES])
     level, words = items.price_level, (items.words - 18.0) / 6.0
     design = np.zeros((len(LABELS), len(items.id), LATENTS))

@@ -19,7 +19,7 @@ PLACES = ("home", "work", "commute")
 
 _LATE_SHARE, _LAST_FIRST_DAY = 0.08, 54
 _PROFILE_VARIANCE = (0.14, 0.11, 0.10)  # of the taste, by age, gender and region
-_TASTE_VARIANCE, _PRICE_VARIANCE = 0.65, 0.8
+_TASTE_VARIANCE, _PRICE_VARIANCE = 0.65, 0.4
 _AGE_PRICE = np.array([-0.7, -0.3, 0.1, 0.3, 0.2])  # the young shun dear things
 _RETIRED = 4
 _AGE_DEVICE = np.array(
@@ -52,8 +52,8 @@ class Users:
 
 
 def user_count(events: int) -> int:
-    """About a hundred events each."""
-    return max(40, round(events / 100))
+    """About 125 events each."""
+    return max(40, round(events / 125))
 
 
 def _first_days(rng: np.random.Generator, count: int) -> Array:
@@ -76,7 +76,7 @@ def make_users(events: int, seed: int) -> Users:
         (age, gender, region), (AGES, GENDERS, REGIONS), _PROFILE_VARIANCE, strict=True
     ):
         table = np.sqrt(part) * rng.standard_normal((len(names), FACTORS))
-        mean[:, :FACTORS] += table[code]
+        mean[:, :FACTORS] += table[code] - table[code].mean(0)
     mean[:, PRICE] = _AGE_PRICE[age]
     variance = np.array([_TASTE_VARIANCE] * FACTORS + [_PRICE_VARIANCE] + [b**2 for b in BIAS_STD])
     first_day = _first_days(rng, count)

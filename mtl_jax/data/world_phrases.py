@@ -66,7 +66,7 @@ STYLES: tuple[Style, ...] = (
         0.5,
     ),
     _style(
-        ("vegan/plant-based/meatless", "vegetarian/animal-free/meat-free"),
+        ("vegan/plant-based/meatless", "vegetarian/meat-free/dairy-free"),
         ("vegans/plant diets", "herbivores/ethical vegetarians"),
         (0, -1, -1, 0, 0, 2),
         -0.3,

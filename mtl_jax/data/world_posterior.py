@@ -211,7 +211,12 @@ def follow(world: World, wanted: Array) -> Predictions:
     now = Belief(users.prior_mean.copy(), prior)
     before = Belief(now.mean.copy(), now.cov.copy())
     last = np.full(len(users.id), -1, np.int64)
-    shelf = Shelf(*(np.zeros((len(users.id), *shape)) for shape in ((6,), (6,), (6, 6))))
+    shelf = Shelf(
+        *(
+            np.zeros((len(users.id), *shape))
+            for shape in ((FACTORS,), (FACTORS,), (FACTORS, FACTORS))
+        )
+    )
     slot = np.full(len(events.user), -1)
     slot[wanted] = np.arange(len(wanted))
     centre, variance = np.zeros((2, len(LABELS), len(wanted)))

@@ -30,9 +30,9 @@ def _kind(early: str, late: str, traits: tuple[int, int, int, int, int, int], pr
 CATALOGUE: dict[str, tuple[Kind, ...]] = {
     "Furniture": (
         _kind("sofa/settee", "couch", (-2, -1, 2, 1, 0, 0), 620),
-        _kind("bookcase/bookrack", "bookshelf", (-1, -1, 1, 0, -1, 1), 160),
+        _kind("bookcase/library shelf/bookrack", "bookshelf", (-1, -1, 1, 0, -1, 1), 160),
         _kind("wardrobe/armoire", "clothes closet", (-1, -1, 0, 2, -1, 0), 380),
-        _kind("writing table/study table", "desk", (0, 2, -1, 0, -2, 0), 240),
+        _kind("writing table/study table/computer table", "desk", (0, 2, -1, 0, -2, 0), 240),
         _kind(
             "armchair/easy chair/lounge chair", "recliner/reclining seat", (-2, 0, 2, 1, 0, -1), 300
         ),
@@ -51,7 +51,7 @@ CATALOGUE: dict[str, tuple[Kind, ...]] = {
         _kind("headphones/earphones", "earbuds/headset", (1, 2, 0, -1, 1, -1), 110),
         _kind("smartphone/mobile phone", "cellphone/telephone", (0, 2, -2, 1, 0, -2), 520),
         _kind("television/TV", "HDTV/LCD screen", (-2, 2, 2, -1, 1, -2), 640),
-        _kind("camera/webcam/Polaroid", "DSLR", (1, 2, -1, 1, 0, 1), 480),
+        _kind("camera/webcam/camcorder", "DSLR", (1, 2, -1, 1, 0, 1), 480),
         _kind("loudspeaker/stereo", "speakers/audio system", (0, 2, 1, -1, 2, -1), 130),
     ),
     "Clothing": (
@@ -80,7 +80,7 @@ CATALOGUE: dict[str, tuple[Kind, ...]] = {
     "Sports": (
         _kind("bicycle/tandem", "bike", (2, 1, -2, -1, 1, 1), 540),
         _kind("dumbbells/barbell", "kettlebells/hand weights", (2, 0, -1, -2, -1, -1), 50),
-        _kind("yoga mat/exercise mat", "pilates pad/stretching pad", (1, -2, 1, 1, -1, 2), 30),
+        _kind("yoga mat/exercise mat", "pilates pad", (1, -2, 1, 1, -1, 2), 30),
         _kind("tent/camping dome", "campsite shelter", (2, -1, 0, -2, 1, 2), 210),
         _kind("soccer ball/volleyball", "football", (2, -1, -1, -2, 2, 0), 26),
         _kind("fishing rod/fishing reel", "angling pole/trout tackle", (1, -1, 0, -1, 0, 2), 88),

@@ -15,9 +15,8 @@ from mtl_jax.data.folder import FolderWriter
 from mtl_jax.data.history import history_types, next_items
 from mtl_jax.data.prepared import FORMAT
 from mtl_jax.data.report import Report, count_labels
-from mtl_jax.data.schema import Categorical, RawData, Schema
+from mtl_jax.data.schema import Categorical, HistoryOf, RawData, Schema, StatisticColumn
 from mtl_jax.data.split import TIE_RULE
-from mtl_jax.data.statistics import Statistics
 from mtl_jax.data.text import Tokens, load_tokenizer, position_limit, render, tokenise
 from mtl_jax.data.vocab import Vocabulary
 
@@ -32,15 +31,18 @@ def write_prepared(
     """
     cleaned = clean(raw, config.latest_time)
     encoded = encode(cleaned.raw, config)
-    statistics, features = fit_statistics(encoded, cleaned.raw, config)
+    statistics, history, features = fit_statistics(encoded, cleaned.raw, config)
     _write_events(writer, encoded, features)
     _write_entities(writer, encoded)
     statistics.save(writer.folder / "statistics")
+    if history is not None:
+        history.save(writer.folder / "statistics" / "history")
     tokens = _write_texts(writer, cleaned.raw, config)
-    _write_vocabularies(writer, encoded, features)
+    _write_vocabularies(writer, encoded, features, config.statistics.clip)
     report = _report(cleaned, encoded, tokens)
     writer.text("report.md", report.to_markdown())
-    schema = _schema(cleaned.raw, encoded, statistics, tokens)
+    columns = statistics.columns + (history.columns if history is not None else ())
+    schema = _schema(cleaned.raw, encoded, columns, tokens, config.history)
     split = encoded.split
     files = writer.files()
     manifest = {
@@ -122,7 +124,9 @@ def _write_texts(writer: FolderWriter, raw: RawData, config: DataConfig) -> Toke
     return tokens
 
 
-def _write_vocabularies(writer: FolderWriter, encoded: Encoded, features: np.ndarray) -> None:
+def _write_vocabularies(
+    writer: FolderWriter, encoded: Encoded, features: np.ndarray, clip: float
+) -> None:
     folder = writer.folder / "vocab"
     folder.mkdir(parents=True)
     encoded.users.save(folder / "users.json")
@@ -143,6 +147,7 @@ def _write_vocabularies(writer: FolderWriter, encoded: Encoded, features: np.nda
         "statistics": {
             "mean": [float(column.mean(dtype=np.float64)) for column in train.T],
             "std": [value if value > 1e-6 else 1.0 for value in spread],
+            "clip": clip,
         },
     }
     writer.json("vocab/transforms", transforms)
@@ -166,7 +171,11 @@ def _report(cleaned: Clean, encoded: Encoded, tokens: Tokens | None) -> Report:
 
 
 def _schema(
-    raw: RawData, encoded: Encoded, statistics: Statistics, tokens: Tokens | None
+    raw: RawData,
+    encoded: Encoded,
+    statistics: tuple[StatisticColumn, ...],
+    tokens: Tokens | None,
+    history: HistoryOf,
 ) -> Schema:
     items, users = encoded.item_side, encoded.user_side
     return Schema(
@@ -182,8 +191,9 @@ def _schema(
         tag_width=items.tags.shape[1],
         item_dense=items.standardise.names,
         user_dense=users.standardise.names,
-        statistics=statistics.columns,
-        history_types=history_types(raw.columns),
+        statistics=statistics,
+        history_types=history_types(raw.columns, history == "all"),
+        history=history,
         token_types=tokens is not None and tokens.types is not None,
     )
 

@@ -187,3 +187,7 @@ def mean_of(columns: FloatArray) -> FloatArray:
 def mean_terms(values: FloatArray) -> Terms:
     """The Terms whose `mean_of` is the weighted mean of `values` [N]."""
     return Terms(2, [(0, np.ones(len(values))), (1, values)])
+
+
+# The mean of per-row values given as predictions (a query's NDCG, say); labels are not read.
+MEAN = Additive("mean", lambda y, prediction, weights: mean_terms(prediction), mean_of)

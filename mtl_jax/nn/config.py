@@ -1,6 +1,7 @@
 """What the model is made of; owned here, composed in `mtl_jax/config.py`."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -8,12 +9,19 @@ class ModelConfig:
     """Towers, context, fusion, trunk and heads.
 
     width:        D, of item and user vectors.
-    item_id, user_id: learn an embedding row per item / per user beside text and profile.
+    item_id, user_id: learn an embedding row and a bias per item / per user beside text and profile.
     id_dropout:   share of rows whose ids are hidden in training, so that the unseen works.
     stats_dropout: an item whose id is dropped loses its statistics as well.
     user_layers, user_heads: the transformer over the behaviour history.
     target_attention: attend from the row's item to the history (DIN, arXiv:1706.06978).
     dropout:      in towers, trunk and heads.
+    trunk_dropout, input_dropout: in trunk and heads instead (None: `dropout`); of the trunk's
+                  inputs.
+    trunk_norm:   LayerNorm after each layer of the trunk.
+    inputs:       what trunk and wide path read. "all": z, the vectors of user, item and context
+                  with scores and statistics. "plain": the trunk reads statistics and the item's
+                  tags and numbers, the wide path these and the scores: for logs too small to learn
+                  from vectors.
     text_hidden:  width of the hidden layer between text vector and item vector; 0 is linear.
     trunk, trunk_widths: a key of `mtl_jax.nn.trunks.TRUNKS` and its layer widths.
     head_width:   hidden width of each head.
@@ -32,6 +40,10 @@ class ModelConfig:
     user_heads: int = 4
     target_attention: bool = True
     dropout: float = 0.1
+    trunk_dropout: float | None = None
+    input_dropout: float = 0.0
+    trunk_norm: bool = True
+    inputs: Literal["all", "plain"] = "all"
     text_hidden: int = 0
     trunk: str = "shared_bottom"
     trunk_widths: tuple[int, ...] = (128, 64)

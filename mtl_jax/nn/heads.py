@@ -25,7 +25,8 @@ class Head(nn.Module):
         dtype = jnp.dtype(c.dtype)
         if c.head_width:
             x = nn.gelu(nn.Dense(c.head_width, dtype=dtype, name="hidden")(x.astype(dtype)))
-            x = nn.Dropout(c.dropout)(x, deterministic=deterministic)
+            rate = c.dropout if c.trunk_dropout is None else c.trunk_dropout
+            x = nn.Dropout(rate)(x, deterministic=deterministic)
         y = nn.Dense(self.out, dtype=dtype, name="out")(x).astype(jnp.float32)
         if wide is not None and c.wide:
             zeros = nn.initializers.zeros

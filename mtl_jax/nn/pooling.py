@@ -42,9 +42,8 @@ def pool(
     weight = (takes & (owner < U)).astype(jnp.float32).reshape(-1)
     states = hidden.astype(jnp.float32).reshape(-1, hidden.shape[-1])
     where = owner.reshape(-1)
-    # where(): a state that belongs to no text must not reach the sum, not even as 0 * inf.
-    states = jnp.where(weight[:, None] > 0, states, 0.0)
-    total = jax.ops.segment_sum(states, where, num_segments=U + 1)[:U]
+    # Padding is summed too, into segment U, which is left out.
+    total = jax.ops.segment_sum(states * weight[:, None], where, num_segments=U + 1)[:U]
     count = jax.ops.segment_sum(weight, where, num_segments=U + 1)[:U, None]
     return _finish(total / jnp.maximum(count, 1.0), count > 0, kind, pooler_params)
 

@@ -19,7 +19,7 @@ from mtl_jax.nn.context import Context, Gate
 from mtl_jax.nn.heads import Head, RetrievalHead
 from mtl_jax.nn.item_tower import ItemTower
 from mtl_jax.nn.trunks import TRUNKS
-from mtl_jax.nn.user_tower import UserTower, attend
+from mtl_jax.nn.user_tower import Attend, UserTower
 
 Representation = dict[str, Array]
 Outputs = dict[str, Any]
@@ -60,7 +60,7 @@ class Towers(nn.Module):
         item_keep = self._keep(batch["items/warm"], "item", deterministic)
         user_keep = self._keep(batch["u_warm"], "user", deterministic)
         items = ItemTower(c, s, name="item")(item_rows, item_keep, text, batch, deterministic)
-        user, states = UserTower(c, s, name="user")(
+        user, memory = UserTower(c, s, name="user")(
             items, user_rows, user_keep, history_text, batch, deterministic
         )
         context = Context(c, s, name="context")(batch)
@@ -72,10 +72,11 @@ class Towers(nn.Module):
         target = batch["item"]
         item = jnp.take(items, target, axis=0)
         row_keep = jnp.take(item_keep, target)
-        item_bias = jnp.take(item_rows[:, d], target) * row_keep
+        item_bias = jnp.take(item_rows[:, d], target) * row_keep * c.item_id
+        user_bias = user_rows[:, d] * user_keep * c.user_id
         found = {
             "collaborative": scores.collaborative(
-                user, item, user_rows[:, d] * user_keep, item_bias, jnp.asarray(self.mu)
+                user, item, user_bias, item_bias, jnp.asarray(self.mu)
             ),
             "interest": scores.interest(interest, self._category(batch)),
         }
@@ -86,10 +87,15 @@ class Towers(nn.Module):
         fused, gate = scores.Fusion(c, name="fusion")(stacked, context, user)
         parts = [user, item, user * item, context, fused[:, None], stacked]
         if c.target_attention:
-            mask = (batch["hist"] > 0).astype(states.dtype)
-            seen = attend(self, item[:, None], states, mask, c.user_heads, "target")[:, 0]
+            seen = Attend(c.user_heads, c.dtype, name="target")(item, memory, batch["hist"] > 0)
             parts += [seen.astype(jnp.float32), item * seen]
-        parts += [self._stats(batch, row_keep), batch["stats_user"]]
+        plain = [self._stats(batch, row_keep), batch["stats_user"]]
+        if c.inputs == "plain":
+            plain += self._item_columns(batch)
+            rep["wide"] = jnp.concatenate([*plain, fused[:, None], stacked], -1)
+            parts = plain
+        else:
+            parts += plain
         return rep | {
             "z": jnp.concatenate(parts, -1),
             "scores": stacked,
@@ -104,6 +110,17 @@ class Towers(nn.Module):
             return warm
         key = key_for(self.make_rng("dropout"), f"id_{name}")
         return warm * jax.random.bernoulli(key, 1.0 - rate, warm.shape)
+
+    def _item_columns(self, batch: Batch) -> list[Array]:
+        """The row's item: its tags [B, n_tags] as 0 and 1 and their number, its numbers."""
+        found, target = [], batch["item"]
+        if self.schema.n_tags:
+            tags = jnp.take(batch["items/tags"], target, axis=0)
+            hot = jax.nn.one_hot(tags, self.schema.n_tags).sum(1)[:, 1:]
+            found += [hot, hot.sum(-1, keepdims=True) / 3.0]
+        if self.schema.item_dense:
+            found.append(jnp.take(batch["items/dense"], target, axis=0))
+        return found
 
     def _category(self, batch: Batch) -> Array:
         return jnp.take(batch["items/category"], batch["item"])
@@ -145,7 +162,7 @@ class Heads(nn.Module):
             stats = self.labels.get(t.name, LabelStats())
             head = Head(c, max(t.classes, 1), stats.mean, stats.std, name=f"head_{t.name}")
             source = {"event": features.get(t.name), "item": rep["items"], "user": rep["user"]}
-            wide = rep["z"] if t.level == "event" else None
+            wide = rep.get("wide", rep["z"]) if t.level == "event" else None
             y = head(source[t.level], wide, deterministic)
             out[t.name] = y if t.kind == "multiclass" else y[:, 0]
         return out

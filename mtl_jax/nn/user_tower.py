@@ -8,6 +8,9 @@ from mtl_jax.data.schema import Schema
 from mtl_jax.nn.config import ModelConfig
 
 
+PSEUDO_EVENTS = 5.0  # by which a history's mean is drawn to zero
+
+
 class Block(nn.Module):
     """Pre-LN transformer layer over [B, H, D] with a key mask [B, H]."""
 
@@ -19,34 +22,53 @@ class Block(nn.Module):
     def __call__(self, x: Array, mask: Array, deterministic: bool) -> Array:
         d, dtype = x.shape[-1], jnp.dtype(self.dtype)
         y = nn.LayerNorm(dtype=dtype, name="norm1")(x)
-        x = x + attend(self, y, y, mask, self.heads, "att")
+        keep = mask[:, None, None, :] > 0
+        x = x + nn.MultiHeadDotProductAttention(self.heads, dtype=dtype, name="att")(y, mask=keep)
         y = nn.LayerNorm(dtype=dtype, name="norm2")(x)
         y = nn.gelu(nn.Dense(2 * d, dtype=dtype, name="in")(y))
         y = nn.Dropout(self.dropout)(y, deterministic=deterministic)
         return x + nn.Dense(d, dtype=dtype, name="out")(y)
 
 
-def attend(
-    module: nn.Module, query: Array, memory: Array, mask: Array, heads: int, name: str
-) -> Array:
-    """Multi-head attention [B, Q, D] over [B, H, D]; a row whose mask is all zero gives zeros."""
-    d, dtype = memory.shape[-1], memory.dtype
-    split = (heads, d // heads)
-    q = nn.DenseGeneral(split, dtype=dtype, name=f"{name}_query", parent=module)(query)
-    k = nn.DenseGeneral(split, dtype=dtype, name=f"{name}_key", parent=module)(memory)
-    v = nn.DenseGeneral(split, dtype=dtype, name=f"{name}_value", parent=module)(memory)
-    logits = jnp.einsum("bqhd,bkhd->bhqk", q, k).astype(jnp.float32) / jnp.sqrt(d // heads)
-    keep = mask[:, None, None, :] > 0
-    weights = nn.softmax(jnp.where(keep, logits, -1e9), axis=-1) * keep
-    out = jnp.einsum("bhqk,bkhd->bqhd", weights.astype(dtype), v)
-    return nn.DenseGeneral(d, axis=(-2, -1), dtype=dtype, name=f"{name}_out", parent=module)(out)
+class Memory(nn.Module):
+    """Keys and values of the history, [B, heads, H, D / heads] each, made once for all queries."""
+
+    heads: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: Array) -> tuple[Array, Array]:
+        d, dtype = x.shape[-1], jnp.dtype(self.dtype)
+        both = nn.Dense(2 * d, dtype=dtype, name="key_value")(x)
+        split = both.reshape(*x.shape[:2], 2, self.heads, d // self.heads)
+        k, v = jnp.moveaxis(split, (2, 3), (0, 2))
+        return k, v
+
+
+class Attend(nn.Module):
+    """One query a row [B, D] over a memory with mask [B, H] -> [B, D]; zeros for an empty mask."""
+
+    heads: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, query: Array, memory: tuple[Array, Array], mask: Array) -> Array:
+        k, v = memory
+        d, dtype = query.shape[-1], jnp.dtype(self.dtype)
+        q = nn.Dense(d, dtype=dtype, name="query")(query.astype(dtype))
+        q = q.reshape(-1, self.heads, d // self.heads)
+        logits = jnp.einsum("bnd,bnhd->bnh", q, k).astype(jnp.float32) / jnp.sqrt(d // self.heads)
+        keep = mask[:, None, :] > 0
+        weights = nn.softmax(jnp.where(keep, logits, -1e9), axis=-1) * keep
+        out = jnp.einsum("bnh,bnhd->bnd", weights.astype(dtype), v)
+        return nn.Dense(d, dtype=dtype, name="out")(out.reshape(-1, d)) * jnp.any(keep, -1)
 
 
 class UserTower(nn.Module):
     """What the user is before any target item is known.
 
     items [U, D] and rows [B, >=D] (id rows), keep [B] (0 hides the id). Returns the user vector
-    [B, D] and the history's states [B, H, D] for target attention.
+    [B, D] and the history's keys and values for target attention.
     """
 
     config: ModelConfig
@@ -61,7 +83,7 @@ class UserTower(nn.Module):
         history_text: Array | None,
         batch: Batch,
         deterministic: bool,
-    ) -> tuple[Array, Array]:
+    ) -> tuple[Array, tuple[Array, Array]]:
         c, d = self.config, self.config.width
         dtype = jnp.dtype(c.dtype)
         hist = batch["hist"]
@@ -75,15 +97,17 @@ class UserTower(nn.Module):
         for n in range(c.user_layers):
             x = Block(c.user_heads, c.dropout, c.dtype, name=f"layer_{n}")(x, mask, deterministic)
         profile = self._profile(rows, keep, history_text, batch, dtype)
-        summary = attend(self, profile[:, None], x, mask, c.user_heads, "pool")[:, 0]
-        mean = jnp.sum(x * mask[..., None], 1) / jnp.maximum(jnp.sum(mask, 1), 1.0)[:, None]
+        memory = Memory(c.user_heads, c.dtype, name="memory")(x)
+        summary = Attend(c.user_heads, c.dtype, name="pool")(profile, memory, mask)
+        # Drawn to zero where little is known, so that the number of events is not erased.
+        mean = jnp.einsum("bhd,bh->bd", x, mask) / (jnp.sum(mask, 1) + PSEUDO_EVENTS)[:, None]
         u = nn.Dense(d, dtype=dtype, name="merge")(jnp.concatenate([summary, mean, profile], -1))
         u = nn.LayerNorm(dtype=dtype, name="norm")(u)
         h = nn.Dropout(c.dropout)(u, deterministic=deterministic)
         h = nn.Dense(d, dtype=dtype, name="out")(
             nn.gelu(nn.Dense(2 * d, dtype=dtype, name="in")(h))
         )
-        return (u + h).astype(jnp.float32), x
+        return (u + h).astype(jnp.float32), memory
 
     def _profile(
         self, rows: Array, keep: Array, history_text: Array | None, batch: Batch, dtype: jnp.dtype

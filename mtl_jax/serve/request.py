@@ -10,6 +10,7 @@ from mtl_jax.core.names import nearest
 from mtl_jax.core.types import HostArray
 from mtl_jax.data.batch import HOUR, Rows
 from mtl_jax.data.history import type_codes
+from mtl_jax.data.history_features import Entries
 from mtl_jax.data.prepared import Prepared
 
 
@@ -67,12 +68,16 @@ def resolve(data: Prepared, request: Request) -> Known:
     last = rows[-1]
     start, stop = int(e["hist_start"][last]), int(e["hist_stop"][last])
     # The last second's own positives are in no history yet.
-    newest = rows[(np.asarray(e["time"][rows]) == e["time"][last]) & positive]
+    everything = schema.history == "all"
+    newest = rows[(np.asarray(e["time"][rows]) == e["time"][last]) & (positive | everything)]
     labels = {v.name: np.asarray(e[f"label_{v.name}"][newest]) for v in schema.labels}
     items = np.concatenate([data.history["item"][start:stop], e["item"][newest]])
-    types = np.concatenate([data.history["type"][start:stop], type_codes(schema, labels)])
+    types = np.concatenate(
+        [data.history["type"][start:stop], type_codes(schema, labels, everything)]
+    )
     times = np.concatenate([data.history["time"][start:stop], e["time"][newest]])
-    consumed = np.unique(np.concatenate([items, e["item"][rows[positive]]]))
+    liked = items[:0] if everything else items
+    consumed = np.unique(np.concatenate([liked, e["item"][rows[positive]]]))
     return Known(user, now, items[::-1], types[::-1], times[::-1], consumed, context, profile)
 
 
@@ -82,7 +87,10 @@ def rows_for(data: Prepared, known: Known, items: HostArray, history: int) -> Ro
     users = np.full(n, known.user, np.int32)
     time = np.full(n, known.now, np.int64)
     context = {k: np.full(n, v, np.int32) for k, v in known.context.items()}
-    stats = data.statistics.features(users, items, context, time)
+    oldest_first = Entries(
+        known.items[::-1], known.times[::-1], *_same_for_all(n, len(known.items))
+    )
+    stats = data.frozen_features(users, items, context, time, oldest_first)
     age = np.where(known.times > 0, (known.now - known.times) / HOUR, 0.0)
 
     def latest(values: HostArray, dtype: type) -> HostArray:
@@ -102,6 +110,11 @@ def rows_for(data: Prepared, known: Known, items: HostArray, history: int) -> Ro
         context,
         profile={k: np.full(n, v, np.int32) for k, v in known.profile.items()},
     )
+
+
+def _same_for_all(n: int, length: int) -> tuple[HostArray, HostArray]:
+    """Start and stop of one history for n rows."""
+    return np.zeros(n, np.int64), np.full(n, length, np.int64)
 
 
 def _code(data: Prepared, vocabulary: str, value: str, flag: str) -> int:

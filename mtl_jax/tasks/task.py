@@ -28,10 +28,16 @@ def loss_sums(tasks: tuple[TaskSpec, ...], outputs: Outputs, batch: Batch) -> tu
         if t.kind == "retrieval":
             per_row = retrieval_loss(outputs[t.name], batch, loss_name(t))
         else:
-            per_row = LOSSES[loss_name(t)](outputs[t.name], batch[f"label/{t.name}"], mask)
+            per_row = LOSSES[loss_name(t)](outputs[t.name], _label(batch, t.name), mask)
         sums.append(jnp.sum(jnp.where(mask > 0, per_row, 0.0), dtype=jnp.float32))
         counts.append(jnp.sum(mask, dtype=jnp.float32))
     return jnp.stack(sums), jnp.stack(counts)
+
+
+def _label(batch: Batch, name: str) -> Array:
+    """The label, 0 where it is missing: a NaN there would reach the gradient as 0 * NaN."""
+    label, mask = batch[f"label/{name}"], batch[f"mask/{name}"]
+    return jnp.where(mask.reshape(*mask.shape, *(1,) * (label.ndim - mask.ndim)) > 0, label, 0.0)
 
 
 def label_counts(tasks: tuple[TaskSpec, ...], batch: Batch) -> Array:

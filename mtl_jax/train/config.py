@@ -13,6 +13,7 @@ class OptimConfig:
     rates:          (regular expression on the path, factor on the learning rate); first match wins.
                     The encoder's default is a twentieth.
     decay, no_decay: decoupled weight decay; paths that it leaves alone.
+    decays:         (regular expression on the path, decay instead of `decay`); first match wins.
     table_decay:    decoupled decay on the embedding rows that a batch touches.
     warmup:         steps of linear warm-up; then cosine to `final` times the rate, or constant.
     clip:           global norm to which gradients are clipped, 0 = not.
@@ -22,6 +23,7 @@ class OptimConfig:
     learning_rate: float = 1e-3
     rates: tuple[tuple[str, float], ...] = (("^encoder/", 0.05),)
     decay: float = 0.01
+    decays: tuple[tuple[str, float], ...] = ()
     no_decay: tuple[str, ...] = ("bias$", "norm", "scale$", "shift$", "position$")
     table_decay: float = 0.0
     beta1: float = 0.9

@@ -28,7 +28,7 @@ from mtl_jax.train.state import TrainState
 from mtl_jax.train.step import Step
 
 # part -> {task: {slice: {metric: entry}}}
-Evaluate = Callable[[TrainState], dict[str, Any]]
+Evaluate = Callable[[TrainState], dict[str, Any]]  # not called where train.eval_part is ""
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Run:
 
 
 def train(
-    run: Run, evaluate: Evaluate, preemption: Preemption, quiet: bool = False
+    run: Run, evaluate: Evaluate | None, preemption: Preemption, quiet: bool = False
 ) -> tuple[TrainState, Progress, int]:
     """Train to the end, or from the last checkpoint to the end.
 
@@ -130,7 +130,7 @@ def _train(
     run: Run,
     state: TrainState,
     progress: Progress,
-    evaluate: Evaluate,
+    evaluate: Evaluate | None,
     checkpoints: Checkpoints,
     journal: Journal,
     preemption: Preemption,
@@ -251,11 +251,12 @@ def _evaluate(
     run: Run,
     state: TrainState,
     step: int,
-    evaluate: Evaluate,
+    evaluate: Evaluate | None,
     progress: Progress,
     checkpoints: Checkpoints,
     journal: Journal,
 ) -> None:
+    assert evaluate is not None
     metrics = evaluate(state)
     value = monitored(run.train.monitor, metrics)
     progress.history.append({"step": step, "monitor": value, "metrics": metrics})

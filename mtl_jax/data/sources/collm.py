@@ -2,8 +2,8 @@
 (the given splits), and `items.parquet` (title, genres, director, actors, year, rated, plot).
 
 Histories are given (`his`: earlier liked items, oldest first, 0 = padding). In the published
-files 0.7 % of their entries carry the row's own second; an entry whose event is in the files and
-does not lie strictly before its row is dropped here. `flag` and `not_cold` mark rows of the
+files 0.7 % of their entries carry the row's own second; `mtl_jax.data.history` leaves them out
+and counts them. `flag` and `not_cold` mark rows of the
 published split: neither is an input. User ids are remapped, so profiles cannot be joined.
 """
 
@@ -14,7 +14,7 @@ import polars as pl
 from mtl_jax.core.errors import UserError
 from mtl_jax.data.schema import Columns, Label, RawData
 from mtl_jax.data.sources.read import digests, parquet, require
-from mtl_jax.data.sources.titles import decade, readable, split_year
+from mtl_jax.data.sources.titles import decade, period, readable, split_year
 
 PARTS = (("train", 0), ("valid", 1), ("test", 2))
 PAD = 0
@@ -39,7 +39,7 @@ COLUMNS = Columns(
     item_text=("title", "year", "directors", "actors", "plot"),
     item_category="genre",
     item_tags="genres",
-    item_categorical=("director", "rated", "decade"),
+    item_categorical=("director", "star", "rated", "period", "decade"),
     item_dense=("release_year",),
 )
 
@@ -49,8 +49,9 @@ def load_collm(folder: str | Path) -> RawData:
 
     events: user, item, time, like, split (0, 1, 2), history; in file order, train before valid
     before test, so a row of valid is its file's row plus the rows of train. items: item, title
-    (article first, without year), year, decade, release_year, genres (list), genre (the first),
-    director (the first), directors, actors, rated, plot. users: user, in order of appearance.
+    (article first, without year), year, decade, period (the year from 1980 on, five years before),
+    release_year, genres (list), genre and director and star (the first of genres, directors,
+    actors), directors, actors, rated, plot. users: user, in order of appearance.
 
     Raises:
         UserError: a file, column or value that is missing or not what it must be.
@@ -67,7 +68,6 @@ def load_collm(folder: str | Path) -> RawData:
     events = pl.concat(frames).with_row_index("row")
     for name in ("uid", "iid", "timestamp"):
         _require_values(paths, events, name)
-    events = events.with_columns(_histories(events))
     return RawData(
         "ml1m_collm",
         events.select(
@@ -76,7 +76,11 @@ def load_collm(folder: str | Path) -> RawData:
             pl.col("timestamp").alias("time"),
             pl.col("label").alias("like"),
             pl.col("split").cast(pl.Int64),
-            pl.col("his").cast(pl.List(pl.String)).alias("history"),
+            pl.col("his")
+            .fill_null([])
+            .list.filter(pl.element() != PAD)
+            .cast(pl.List(pl.String))
+            .alias("history"),
         ),
         _items(parquet(catalogue, ITEMS)),
         events.select(pl.col("uid").unique(maintain_order=True).cast(pl.String).alias("user")),
@@ -91,34 +95,6 @@ def _require_values(paths: list[Path], events: pl.DataFrame, name: str) -> None:
         if part[name].null_count():
             row = int(part[name].is_null().arg_max() or 0)
             raise UserError(f"{path}, row {row + 1}, column {name}: the value is missing")
-
-
-def _histories(events: pl.DataFrame) -> pl.Series:
-    """`his` without padding and without entries that are not strictly before their row.
-
-    An entry's time is that of the user's like of the item. Several likes of one item: it is enough
-    that one lies before the row. An entry whose like is in no file is kept.
-    """
-    entries = (
-        events.select("row", "uid", "timestamp", pl.col("his").alias("iid"))
-        .explode("iid")
-        .filter(pl.col("iid") != PAD)
-        .with_row_index("place")
-    )
-    first_like = (
-        events.filter(pl.col("label") == 1)
-        .group_by("uid", "iid")
-        .agg(pl.col("timestamp").min().alias("liked"))
-    )
-    kept = (
-        entries.join(first_like, on=["uid", "iid"], how="left")
-        .filter(pl.col("liked").is_null() | (pl.col("liked") < pl.col("timestamp")))
-        .sort("place")
-        .group_by("row", maintain_order=True)
-        .agg(pl.col("iid").alias("kept"))
-    )
-    lists = events.select("row").join(kept, on="row", how="left", maintain_order="left")["kept"]
-    return lists.fill_null(pl.Series([[]], dtype=pl.List(pl.Int64))).alias("his")
 
 
 def _items(items: pl.DataFrame) -> pl.DataFrame:
@@ -141,11 +117,13 @@ def _items(items: pl.DataFrame) -> pl.DataFrame:
         pl.Series("title", [readable(title) for title, _ in parts], dtype=pl.String),
         year,
         pl.Series("decade", [decade(y or "") for y in year], dtype=pl.String),
+        pl.Series("period", [period(y or "") for y in year], dtype=pl.String),
         year.cast(pl.Float64).alias("release_year"),
         genres.alias("genres"),
         genres.list.first().alias("genre"),
         pl.col("director").str.split(",").list.first().str.strip_chars(),
         pl.col("director").alias("directors"),
+        pl.col("actors").str.split(",").list.first().str.strip_chars().alias("star"),
         pl.col("actors"),
         pl.col("rated"),
         pl.col("plot"),

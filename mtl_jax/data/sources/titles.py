@@ -31,3 +31,11 @@ def _article_first(found: re.Match[str]) -> str:
 def decade(year: str) -> str | None:
     """The decade, as in "1990s" of "1994"; None of anything that is no year."""
     return f"{year[:3]}0s" if re.fullmatch(r"\d{4}", year) else None
+
+
+def period(year: str) -> str | None:
+    """The year itself from 1980 on, before it five years: "1975-1979" of "1977"; None of none."""
+    if not re.fullmatch(r"\d{4}", year):
+        return None
+    first = int(year) // 5 * 5
+    return year if int(year) >= 1980 else f"{first}-{first + 4}"

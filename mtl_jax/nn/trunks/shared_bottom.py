@@ -16,9 +16,11 @@ class SharedBottom(nn.Module):
     def __call__(self, z: Array, tasks: tuple[str, ...], deterministic: bool) -> dict[str, Array]:
         c = self.config
         dtype = jnp.dtype(c.dtype)
-        x = z.astype(dtype)
+        rate = c.dropout if c.trunk_dropout is None else c.trunk_dropout
+        x = nn.Dropout(c.input_dropout)(z.astype(dtype), deterministic=deterministic)
         for n, width in enumerate(c.trunk_widths):
             x = nn.gelu(nn.Dense(width, dtype=dtype, name=f"layer_{n}")(x))
-            x = nn.LayerNorm(dtype=dtype, name=f"norm_{n}")(x)
-            x = nn.Dropout(c.dropout)(x, deterministic=deterministic)
+            if c.trunk_norm:
+                x = nn.LayerNorm(dtype=dtype, name=f"norm_{n}")(x)
+            x = nn.Dropout(rate)(x, deterministic=deterministic)
         return dict.fromkeys(tasks, x)
