@@ -121,7 +121,7 @@ def _respond(rng: np.random.Generator, mean: Array, eta: Array) -> list[Array]:
     felt = eta[2] + RATING_NOISE * (np.log(noise + 1e-300) - np.log1p(-noise))
     rating = np.clip(np.round(felt), 1, 5)
     # Not missing at random: buyers and those who like the thing rate more often.
-    eager = 0.35 + 0.35 * purchase + 0.12 * np.tanh(eta[2] - 3.4)
+    eager = 0.55 + 0.25 * purchase + 0.10 * np.tanh(eta[2] - 3.4)
     rated = click & (rng.random(count) < eager)
     dwell = eta[3] + DWELL_NOISE * rng.standard_normal(count)
     kept = rng.random((len(LABELS), count)) >= _LOST

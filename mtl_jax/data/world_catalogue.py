@@ -29,8 +29,8 @@ START = 1_704_067_200  # Monday 1 January 2024, 00:00 UTC
 TRAIN_DAYS, VALID_DAYS, DAYS = 42, 48, 60  # train before day 42, valid before 48, test before 60
 VALID_FROM, TEST_FROM = START + TRAIN_DAYS * DAY, START + VALID_DAYS * DAY
 
-_LATE_SHARE, _FIRST_DAY_SHARE, _LAST_LAUNCH_DAY = 0.12, 0.55, 51
-_STYLE_SHARE_OF_TRAITS, _KIND_SCALE, _STYLE_SCALE = 0.8, 0.80, 0.60
+_LATE_SHARE, _FIRST_DAY_SHARE, _LAST_LAUNCH_DAY = 0.12, 0.55, 55
+_TRAIT_SHARE, _KIND_SCALE, _STYLE_SCALE = 0.9, 0.80, 0.60
 _TIER_SCALE, _PRICE_SCALE, _NOISE = 0.2, 0.15, 0.12
 _LUXURY = next(s for s, style in enumerate(STYLES) if "luxury" in style.early)
 
@@ -85,10 +85,8 @@ def _factor_tables(rng: np.random.Generator) -> tuple[Array, Array, Array, Array
         table = np.sqrt(share) * meant / meant.std(0) + np.sqrt(1 - share) * own
         return scale * (table - table.mean(0)) / table.std(0)
 
-    kinds = mixed(np.array([k.traits for k in KINDS], float), 0.7, _KIND_SCALE)
-    styles = mixed(
-        np.array([s.traits for s in STYLES], float), _STYLE_SHARE_OF_TRAITS, _STYLE_SCALE
-    )
+    kinds = mixed(np.array([k.traits for k in KINDS], float), _TRAIT_SHARE, _KIND_SCALE)
+    styles = mixed(np.array([s.traits for s in STYLES], float), _TRAIT_SHARE, _STYLE_SCALE)
     tier = _TIER_SCALE * rng.choice([-1.0, 1.0], FACTORS) * np.array([[-1.0], [0.0], [1.0]])
     return kinds, styles, tier, _PRICE_SCALE * rng.choice([-1.0, 1.0], FACTORS)
 

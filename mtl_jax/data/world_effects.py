@@ -20,8 +20,8 @@ LATENTS = FACTORS + 1 + len(LABELS)
 PRICE = FACTORS  # where the price sensitivity stands among the latents
 BETA = 0.9 / np.sqrt(FACTORS)  # how much the shop shows people what they like
 SLOTS = np.array([0.4, 0.2, 0.0, -0.2, -0.4])  # shift of the click's logit by an unrecorded slot
-RATING_NOISE = 0.30  # scale of the logistic noise before rounding
-DWELL_NOISE = 0.40
+RATING_NOISE = 0.40  # scale of the logistic noise before rounding
+DWELL_NOISE = 0.50
 
 # One number per label: click, purchase, rating, log_dwell. Standard deviations of the terms.
 _INTERCEPT = (-2.2, -2.7, 2.1, 3.2)

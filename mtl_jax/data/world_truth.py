@@ -143,8 +143,10 @@ def _catalogue_scores(world: World, query: Belief, context: Context) -> Array:
     drawn = query.mean @ tastes.T + 0.5 * _pairs(query.cov) @ _symmetric(tastes, tastes).T
     eta = query.mean @ design.T + _pairs(query.cov) @ _symmetric(tastes, design).T
     eta += row_terms(context) @ terms.T + main_terms(context, 0)[:, None]
-    variance = np.maximum(_pairs(query.cov) @ _symmetric(design, design).T, 0.0)
-    click = click_probability(eta / np.sqrt(1.0 + np.pi * variance / 8.0))
+    spread = np.sqrt(np.maximum(3.0 * (_pairs(query.cov) @ _symmetric(design, design).T), 0.0))
+    # Mean over a normal eta by three Gauss-Hermite points: good in the tails, where it matters.
+    click = click_probability(eta - spread) + click_probability(eta + spread)
+    click = (click + 4.0 * click_probability(eta)) / 6.0
     return np.asarray(items.log_popularity + drawn + np.log(click))
 
 

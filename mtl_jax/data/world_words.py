@@ -32,7 +32,7 @@ CATALOGUE: dict[str, tuple[Kind, ...]] = {
         _kind("sofa/settee", "couch", (-2, -1, 2, 1, 0, 0), 620),
         _kind("bookcase/library shelf/bookrack", "bookshelf", (-1, -1, 1, 0, -1, 1), 160),
         _kind("wardrobe/armoire", "clothes closet", (-1, -1, 0, 2, -1, 0), 380),
-        _kind("writing table/study table/computer table", "desk", (0, 2, -1, 0, -2, 0), 240),
+        _kind("writing table/study table/bureau", "desk", (0, 2, -1, 0, -2, 0), 240),
         _kind(
             "armchair/easy chair/lounge chair", "recliner/reclining seat", (-2, 0, 2, 1, 0, -1), 300
         ),

@@ -76,18 +76,16 @@ def test_some_items_and_users_come_only_after_the_training_time(world: World) ->
     assert late_users == pytest.approx(0.08, abs=0.01)
 
 
-def test_late_items_are_named_in_words_unseen_before() -> None:
-    early = _words(sum((k.early for k in KINDS), ())) | _words(
-        sum((s.early + s.early_use for s in STYLES), ())
-    )
-    late = _words(sum((k.late for k in KINDS), ())) | _words(
-        sum((s.late + s.late_use for s in STYLES), ())
-    )
-    assert not (early & late) - {"of"}
+def test_late_names_share_no_word_with_early_ones() -> None:
+    early = set().union(*(_words(k.early) for k in KINDS))
+    early |= set().union(*(_words(s.early + s.early_use) for s in STYLES))
+    late = set().union(*(_words(k.late) for k in KINDS))
+    late |= set().union(*(_words(s.late + s.late_use) for s in STYLES))
+    assert not (early & late) - {"and", "of", "the"}
 
 
 def test_no_early_text_holds_a_late_name(world: World) -> None:
-    names = sorted(_words(sum((k.late for k in KINDS), ())))
+    names = sorted(set().union(*(_words(k.late) for k in KINDS)))
     early = " ".join(world.items.title[~world.items.unseen_words]).lower()
     late = " ".join(world.items.title[world.items.unseen_words]).lower()
     assert not [n for n in names if re.search(rf"\b{re.escape(n)}\b", early)]
@@ -104,7 +102,7 @@ def test_labels_after_a_click_only_and_some_are_lost(world: World) -> None:
     assert np.isnan(events.purchase[clicked]).mean() == pytest.approx(0.03, abs=0.01)
     rating = events.rating[np.isfinite(events.rating)]
     assert set(np.unique(rating)) == {1, 2, 3, 4, 5}
-    assert 0.2 < np.isfinite(events.rating[clicked]).mean() < 0.8
+    assert 0.5 < np.isfinite(events.rating[clicked]).mean() < 0.8
 
 
 def test_ratings_are_not_missing_at_random(world: World) -> None:
