@@ -20,12 +20,12 @@ LATENTS = FACTORS + 1 + len(LABELS)
 PRICE = FACTORS  # where the price sensitivity stands among the latents
 BETA = 0.9 / np.sqrt(FACTORS)  # how much the shop shows people what they like
 SLOTS = np.array([0.4, 0.2, 0.0, -0.2, -0.4])  # shift of the click's logit by an unrecorded slot
-RATING_NOISE = 0.40  # scale of the logistic noise before rounding
+RATING_NOISE = 0.30  # scale of the logistic noise before rounding
 DWELL_NOISE = 0.50
 
 # One number per label: click, purchase, rating, log_dwell. Standard deviations of the terms.
-_INTERCEPT = (-2.2, -2.7, 2.1, 3.2)
-_TASTE = (1.3, 1.1, 0.60, 0.45)
+_INTERCEPT = (-2.2, -2.7, 1.95, 3.2)
+_TASTE = (1.3, 1.1, 0.80, 0.45)
 _PRICE = (0.45, 0.60, 0.06, 0.05)
 _APPEAL = (0.20, 0.15, 0.12, 0.04)
 _WORDS = (0.0, 0.0, 0.0, 0.10)
