@@ -33,6 +33,11 @@ def load_config() -> tuple[Config, Path]:
     return load(CONFIG.value, SET.value), workdir
 
 
+def _ours_or_serious(record: std_logging.LogRecord) -> bool:
+    """Orbax tells of every thread it starts by the same logger; only its warnings are news."""
+    return record.levelno >= std_logging.WARNING or "orbax" not in record.pathname
+
+
 def run(main: Callable[[], int | None]) -> None:
     """Parse flags and run; a UserError is one message on stderr and exit status 2."""
 
@@ -42,8 +47,8 @@ def run(main: Callable[[], int | None]) -> None:
             return 2
         logging.set_verbosity(logging.INFO)
         logging.get_absl_handler().setFormatter(None)
+        logging.get_absl_handler().addFilter(_ours_or_serious)
         std_logging.getLogger("jax").setLevel(std_logging.WARNING)
-        std_logging.getLogger("orbax").setLevel(std_logging.WARNING)
         try:
             return main() or 0
         except UserError as error:

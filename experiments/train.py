@@ -71,7 +71,7 @@ def main() -> int:
             logging.flush()
             os._exit(0)  # a thread may still be compiling
     save_config(config, workdir)
-    shown = {k: v for k, v in results.items() if k == config.train.eval_part}
+    shown: dict[str, Any] = {k: v for k, v in results.items() if k == config.train.eval_part}
     Console().print(metrics_table(shown, f"step {results['step']}"))
     print(f"metrics: {workdir / 'metrics.json'}   tensorboard --logdir {workdir / 'tensorboard'}")
     return 0

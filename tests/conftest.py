@@ -43,3 +43,13 @@ def zygote(shared_folder: Path) -> Iterator[Zygote]:
 def tiny(shared_folder: Path, zygote: Zygote) -> Tiny:
     """The tiny run, trained to its end without a break."""
     return make_tiny(shared_folder, zygote)
+
+
+@pytest.fixture(scope="module")
+def quick_compilation() -> Iterator[None]:
+    """For tests that wait for the compiler and not for the result."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

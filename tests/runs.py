@@ -7,13 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "tests" / "tiny_config.py"
+FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+TERM, KILL = signal.SIGTERM, signal.SIGKILL
 
 
 @dataclass
@@ -36,7 +38,7 @@ class Process:
         os.kill(self.pid, number)
 
     def output(self) -> str:
-        return self.log.read_text()
+        return self.log.read_text() if self.log.exists() else ""
 
     def events(self) -> list[dict[str, Any]]:
         text = self.events_path.read_text() if self.events_path.exists() else ""
@@ -68,11 +70,14 @@ class Zygote:
 
     folder: Path
     count: int = 0
-    process: Any = field(default=None)
+    process: Any = None
+    last: Process | None = None
 
     def __post_init__(self) -> None:
         env = {**os.environ, "OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
-        env["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # the compiler is most of a tiny run
+        # The compiler is most of a tiny run.
+        env["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+        env["XLA_FLAGS"] = FAST
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / "tests" / "zygote.py")],
             stdin=subprocess.PIPE,
@@ -88,6 +93,10 @@ class Zygote:
         return json.loads(line)
 
     def start(self, module: str, *argv: str, **order: Any) -> Process:
+        if self.last and self.last.status is None:  # a test that failed left it
+            with suppress(ProcessLookupError):
+                self.last.send(KILL)
+            self.last.wait()
         self.count += 1
         log = self.folder / f"{os.getpid()}-{self.count}.log"
         events = log.with_suffix(".events")
@@ -96,7 +105,8 @@ class Zygote:
             told["events"] = str(events)
         self.process.stdin.write(json.dumps(told) + "\n")
         self.process.stdin.flush()
-        return Process(self, self.read()["pid"], log, events)
+        self.last = Process(self, self.read()["pid"], log, events)
+        return self.last
 
     def run(self, module: str, *argv: str, **order: Any) -> Process:
         found = self.start(module, *argv, **order)
@@ -163,6 +173,3 @@ def make_tiny(folder: Path, zygote: Zygote) -> Tiny:
             assert process.wait() == 0, process.output()[-5000:]
             (folder / "events.json").write_text(json.dumps(process.events()))
     return tiny
-
-
-TERM, KILL = signal.SIGTERM, signal.SIGKILL

@@ -94,7 +94,7 @@ def child(order: dict[str, Any]) -> None:
     os.dup2(log, 2)
     os.close(0)
     if order.get("xla_flags"):
-        os.environ["XLA_FLAGS"] = order["xla_flags"]
+        os.environ["XLA_FLAGS"] += f" {order['xla_flags']}"
     import jax
 
     for name, value in order.get("config", {}).items():

@@ -1,4 +1,14 @@
-"""MovieLens-1M as CoLLM cut it: like."""
+"""MovieLens-1M as CoLLM cut it: like, from counts and history, with the text beside them.
+
+The set: train 33,891 rows (2001-06 to 2002-03), valid 10,401 (2002-04 to 08), 838 users, 3,255
+items, most of them with a plot; like = rating above 3. Frozen item and user log-odds (the count
+floor) reach AUC .7341 on valid, gradient-boosted trees on causal statistics .7543.
+
+What rolling months inside train chose (docs/ml1m-journal.md): statistics of training rows leave
+their own week out; a small network and a linear path read statistics directly; towers trained on
+like memorise 34k rows and cost .01 to .02, so like trains none of them, and what reaches the
+output from them are the scores, of which the content score (cosines of texts) needs no training.
+"""
 
 from mtl_jax.adapt.config import EncoderChoice
 from mtl_jax.config import Config
@@ -8,21 +18,10 @@ from mtl_jax.data.config import DataConfig, StatisticsConfig
 from mtl_jax.nn.config import ModelConfig
 from mtl_jax.train.config import OptimConfig, TrainConfig
 
+OF_ITEM = ("item", "tags", "director", "star", "period", "rated")
+OF_BOTH = ("user*tags", "user*director", "user*star", "user*decade", "user*rated")
 STATISTICS = StatisticsConfig(
-    keys=(
-        "user",
-        "item",
-        "tags",
-        "director",
-        "star",
-        "period",
-        "rated",
-        "user*tags",
-        "user*director",
-        "user*star",
-        "user*decade",
-        "user*rated",
-    ),
+    keys=("user", *OF_ITEM, *OF_BOTH),
     train="blocks",
     block_days=7,
     strength=10.0,
@@ -41,7 +40,7 @@ STATISTICS = StatisticsConfig(
 
 
 def get_config() -> Config:
-    """`--set=data.folder=` names the folder of `train.parquet`."""
+    """`--set=data.folder=` names the folder of `train.parquet`; training never looks at valid."""
     return Config(
         tasks=(TaskSpec("like", "binary", "like"),),
         data=DataConfig(
@@ -52,9 +51,10 @@ def get_config() -> Config:
             statistics=STATISTICS,
         ),
         encoder=EncoderChoice("minilm"),
-        batch=BatchConfig(size=256, history=50),
+        batch=BatchConfig(size=256, history=20),
         model=ModelConfig(
-            width=32,
+            width=16,
+            user_layers=0,
             item_id=False,
             user_id=False,
             stats_dropout=False,
@@ -68,9 +68,8 @@ def get_config() -> Config:
         ),
         optim=OptimConfig(
             learning_rate=3e-3,
-            rates=(("^towers/", 0.3),),
+            rates=(),
             decay=0.02,
-            decays=(("^towers/", 1.0),),
             beta2=0.99,
             warmup=66,
             final=0.02,

@@ -166,7 +166,7 @@ class HistoryStatistics:
         for rank in (0, 4):
             yield np.log1p(pairs.age_of(rank) / 60)
         for seconds in SPANS.values():
-            recent = np.where(pairs.age < seconds, pairs.dated, 0)
+            recent = np.logical_and(pairs.dated, pairs.age < seconds)
             yield np.log1p(pairs.sum(recent))
         for values in self._attributes.item_dense.values():
             x = values[pairs.seen]
@@ -186,7 +186,7 @@ class HistoryStatistics:
                 ratios += np.where(own[:, m] > 0, np.log(drawn / base), 0)
             sizes = (codes > 0).sum(1)
             yield ratios / np.maximum(sizes[pairs.items], 1)
-            yield np.log1p(pairs.sum(among.any(1)))
+            yield np.log1p(pairs.sum(among.sum(1) > 0))
             norm = np.sqrt(np.maximum(sizes[pairs.seen] * sizes[pairs.items][pairs.row], 1))
             yield pairs.mean(among.sum(1) / norm, weight)
         for values in self._attributes.item_dense.values():

@@ -21,11 +21,14 @@ class ModelConfig:
     inputs:       what trunk and wide path read. "all": z, the vectors of user, item and context
                   with scores and statistics. "plain": the trunk reads statistics and the item's
                   tags and numbers, the wide path these and the scores: for logs too small to learn
-                  from vectors.
+                  vectors from their labels. No event task trains the towers then, only the
+                  content and interest tasks do.
     text_hidden:  width of the hidden layer between text vector and item vector; 0 is linear.
     trunk, trunk_widths: a key of `mtl_jax.nn.trunks.TRUNKS` and its layer widths.
     head_width:   hidden width of each head.
     wide:         a linear path from z to every head beside the trunk (arXiv:1606.07792).
+    wide_text:    with inputs "plain": the wide path also reads the item's text vector, scaled to
+                  length 2, by weights of their own ("/text/" in `optim.rates`, `optim.decays`).
     history_text: the history also rendered as text through the encoder.
     dtype:        "float32" or "bfloat16": compute of towers, trunk and encoder; parameters, losses
                   and reductions stay float32.
@@ -49,5 +52,6 @@ class ModelConfig:
     trunk_widths: tuple[int, ...] = (128, 64)
     head_width: int = 32
     wide: bool = True
+    wide_text: bool = False
     history_text: bool = False
     dtype: str = "float32"

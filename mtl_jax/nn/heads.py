@@ -8,7 +8,7 @@ from mtl_jax.nn.config import ModelConfig
 
 
 class Head(nn.Module):
-    """[B, F] (and z [B, Dz] for the wide path) -> [B, out]; float32.
+    """[B, F] (and z [B, Dz], text [B, Dt] for the wide path) -> [B, out]; float32.
 
     offset and scale place the output at the training labels' base rate or mean and spread, so
     that the first step already predicts the mean: output = offset + scale * (deep + wide).
@@ -20,7 +20,9 @@ class Head(nn.Module):
     scale: float = 1.0
 
     @nn.compact
-    def __call__(self, x: Array, wide: Array | None, deterministic: bool) -> Array:
+    def __call__(
+        self, x: Array, wide: Array | None, deterministic: bool, text: Array | None = None
+    ) -> Array:
         c = self.config
         dtype = jnp.dtype(c.dtype)
         if c.head_width:
@@ -31,6 +33,9 @@ class Head(nn.Module):
         if wide is not None and c.wide:
             zeros = nn.initializers.zeros
             y = y + nn.Dense(self.out, kernel_init=zeros, use_bias=False, name="wide")(wide)
+        if text is not None:
+            zeros = nn.initializers.zeros
+            y = y + nn.Dense(self.out, kernel_init=zeros, use_bias=False, name="text")(text)
         return self.offset + self.scale * y
 
 

@@ -25,7 +25,9 @@ def content(text: Array, item: Array, hist: Array) -> tuple[Array, Array]:
     text [U, Dt], item [B] and hist [B, H] index it; 0 is padding. 0 where there is no history.
     One [B, Dt] x [Dt, U] product serves all pairs: the history's texts are never gathered.
     """
-    unit = text / jnp.maximum(jnp.linalg.norm(text, axis=-1, keepdims=True), 1e-6)
+    # Not jnp.linalg.norm: its gradient at a text of zeros (padding) is NaN.
+    squares = jnp.sum(jnp.square(text), axis=-1, keepdims=True)
+    unit = text / jnp.sqrt(jnp.maximum(squares, 1e-12))
     cosines = jnp.take_along_axis(jnp.take(unit, item, axis=0) @ unit.T, hist, axis=1)  # [B, H]
     keep = (hist > 0).astype(cosines.dtype)
     total = jnp.maximum(jnp.sum(keep, 1), 1.0)

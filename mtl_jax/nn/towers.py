@@ -92,7 +92,11 @@ class Towers(nn.Module):
         plain = [self._stats(batch, row_keep), batch["stats_user"]]
         if c.inputs == "plain":
             plain += self._item_columns(batch)
-            rep["wide"] = jnp.concatenate([*plain, fused[:, None], stacked], -1)
+            read = jax.lax.stop_gradient(jnp.concatenate([fused[:, None], stacked], -1))
+            rep["wide"] = jnp.concatenate([*plain, read], -1)
+            if c.wide_text and text is not None:
+                unit = text / jnp.maximum(jnp.linalg.norm(text, axis=-1, keepdims=True), 1e-6)
+                rep["text"] = jnp.take(2.0 * unit, target, axis=0)
             parts = plain
         else:
             parts += plain
@@ -163,6 +167,7 @@ class Heads(nn.Module):
             head = Head(c, max(t.classes, 1), stats.mean, stats.std, name=f"head_{t.name}")
             source = {"event": features.get(t.name), "item": rep["items"], "user": rep["user"]}
             wide = rep.get("wide", rep["z"]) if t.level == "event" else None
-            y = head(source[t.level], wide, deterministic)
+            text = rep.get("text") if t.level == "event" else None
+            y = head(source[t.level], wide, deterministic, text)
             out[t.name] = y if t.kind == "multiclass" else y[:, 0]
         return out

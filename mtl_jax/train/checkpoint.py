@@ -1,5 +1,7 @@
 """Checkpoints: one Orbax step holds the state and, as JSON, all that the loop needs to go on."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +12,15 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from mtl_jax.core.errors import UserError
 from mtl_jax.core.trees import path_of
 
-MONITOR = "monitor"
-
 
 class Checkpoints:
-    """The steps of one working folder: the latest two, and the best by the monitored metric."""
+    """The steps of one working folder: the latest two, and the best that the loop told of."""
 
-    def __init__(self, workdir: Path, higher_is_better: bool = True) -> None:
-        best = preservation_policy.BestN(
-            get_metric_fn=lambda metrics: metrics[MONITOR],
-            n=1,
-            reverse=not higher_is_better,
-            keep_checkpoints_without_metrics=False,
+    def __init__(self, workdir: Path) -> None:
+        self._best = _Step()
+        keep = preservation_policy.AnyPreservationPolicy(
+            [preservation_policy.LatestN(2), self._best]
         )
-        keep = preservation_policy.AnyPreservationPolicy([preservation_policy.LatestN(2), best])
         folder = (workdir / "checkpoints").absolute()
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -35,14 +32,19 @@ class Checkpoints:
             folder, options=ocp.CheckpointManagerOptions(preservation_policy=keep)
         )
 
-    def save(self, step: int, state: Any, meta: dict[str, Any], monitor: float | None) -> None:
-        """Start to write `step`; the write goes on beside the next steps."""
+    def save(self, step: int, state: Any, meta: dict[str, Any], best: int) -> None:
+        """Start to write `step`; the write goes on beside the next steps. `best` is kept.
+
+        A step that is there is written anew: a signal during its evaluation saved it without.
+        """
+        self._best.step = best
+        if step in self._manager.all_steps():
+            self._manager.delete(step)
         self._manager.save(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
             ),
-            metrics=None if monitor is None else {MONITOR: monitor},
             force=True,
         )
 
@@ -81,6 +83,16 @@ class Checkpoints:
     def close(self) -> None:
         """Finish what is being written."""
         self._manager.close()
+
+
+@dataclass
+class _Step(preservation_policy.PreservationPolicy):
+    """Keeps one step. Orbax's BestN would need its own copy of the metrics to survive a restart."""
+
+    step: int = -1
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        return [c.step == self.step for c in checkpoints]
 
 
 def _same_shapes(step: int, wanted: Any, found: Any) -> None:

@@ -14,7 +14,7 @@ class OptimConfig:
                     The encoder's default is a twentieth.
     decay, no_decay: decoupled weight decay; paths that it leaves alone.
     decays:         (regular expression on the path, decay instead of `decay`); first match wins.
-    table_decay:    decoupled decay on the embedding rows that a batch touches.
+    table_decay:    decoupled decay on the vectors (not the biases) of the rows a batch touches.
     warmup:         steps of linear warm-up; then cosine to `final` times the rate, or constant.
     clip:           global norm to which gradients are clipped, 0 = not.
     """
@@ -69,7 +69,7 @@ class TrainConfig:
     epochs: int = 1
     seed: int = 0
     eval_every: int = 0
-    eval_part: str = "valid"
+    eval_part: Literal["valid", "test", ""] = "valid"
     eval_batch: int = 1024
     eval_rows: int = 0
     monitor: str = ""

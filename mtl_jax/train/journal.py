@@ -87,8 +87,8 @@ class Journal:
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
         self._file.write(json.dumps({"step": step, "kind": kind, **finite}) + "\n")
         self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(f"{kind}/{name}", value, step)
+        for name, value in values.items():  # TensorBoard's names have no "@"
+            self._board.add_scalar(f"{kind}/{name.replace('@', '_at_')}", value, step)
 
     def _drop_after(self, step: int) -> None:
         if not self._path.exists():

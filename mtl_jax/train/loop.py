@@ -80,7 +80,7 @@ def train(
     Returns the state to use (the best by the monitor, else the last), progress, and its step.
     Raises Preempted once a signal has come and the state is saved.
     """
-    checkpoints = Checkpoints(run.workdir, _higher(run.train.monitor))
+    checkpoints = Checkpoints(run.workdir)
     try:
         state, progress = _start(run, checkpoints, preemption)
         start = int(state.step)
@@ -272,7 +272,7 @@ def _evaluate(
         progress.stopped = True
         logging.info("no better %s for %d evaluations", run.train.monitor, progress.waited)
     journal.evaluated(step, dict(_flat(metrics)))
-    _save(run, state, step, progress, checkpoints, value)
+    _save(run, state, step, progress, checkpoints)
 
 
 def _flat(metrics: dict[str, Any]) -> Any:
@@ -283,15 +283,10 @@ def _flat(metrics: dict[str, Any]) -> Any:
 
 
 def _save(
-    run: Run,
-    state: TrainState,
-    step: int,
-    progress: Progress,
-    checkpoints: Checkpoints,
-    monitor: float | None = None,
+    run: Run, state: TrainState, step: int, progress: Progress, checkpoints: Checkpoints
 ) -> None:
     meta = {**run.meta, "progress": vars(progress), "step": step}
-    checkpoints.save(step, state, meta, monitor if run.train.monitor else None)
+    checkpoints.save(step, state, meta, progress.best_step)
 
 
 def monitored(name: str, metrics: dict[str, Any]) -> float | None:

@@ -79,7 +79,7 @@ def make_step(
         new_tables, table_opt = tables.update(
             optim, state.tables, state.table_opt, row_grads,
             {name: batch[f"uniq/{name}"].reshape(-1) for name in state.tables},
-            rate(state.step), (state.step + 1).astype(jnp.float32), finite,
+            rate(state.step), (state.step + 1).astype(jnp.float32), finite, model.config.width,
         )  # fmt: skip
         metrics = {
             "loss_sum": losses * counts,

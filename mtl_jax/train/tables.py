@@ -30,21 +30,24 @@ def update(
     rate: Array,
     count: Array,
     apply: Array,
+    columns: int | None = None,
 ) -> tuple[dict[str, Array], TableState]:
     """One step on the rows `ids` [R] (distinct; beyond the table = padding) with grads [R, D].
 
     apply: bool []; False leaves everything as it is. Untouched rows are never read or written.
+    columns: decay acts on the first so many (the rest are biases); None is all.
     """
     new_tables: dict[str, Array] = {}
     new_state: TableState = {}
     for name, table in tables.items():
         at, g = ids[name], grads[name]
+        decay = config.table_decay * (jnp.arange(table.shape[1]) < (columns or table.shape[1]))
         mu0, nu0 = state[name]["mu"], state[name]["nu"]
         old, mu, nu = (x.at[at].get(mode="fill", fill_value=0) for x in (table, mu0, nu0))
         b1, b2 = config.beta1, config.beta2
         mu1, nu1 = b1 * mu + (1 - b1) * g, b2 * nu + (1 - b2) * g * g
         step = (mu1 / (1 - b1**count)) / (jnp.sqrt(nu1 / (1 - b2**count)) + 1e-8)
-        new = old - rate * (step + config.table_decay * old)
+        new = old - rate * (step + decay * old)
         new_tables[name] = _write(table, at, new, old, apply)
         new_state[name] = {
             "mu": _write(mu0, at, mu1, mu, apply),

@@ -6,6 +6,7 @@ import pytest
 from mtl_jax import balance
 from mtl_jax.core.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 KEY = jax.random.PRNGKey(0)
 ALPHA = (1.0, 0.5, 2.0)
 POINTS = (((0.0, 0.0), (10.0, 1.0)), (), ((5.0, 2.0), (15.0, 0.0)))

@@ -15,10 +15,10 @@ from mtl_jax.core.errors import UserError
 from mtl_jax.data import sources
 from mtl_jax.data.clean import FLAGS
 from mtl_jax.data.config import DataConfig
+from mtl_jax.data.history_features import Entries
 from mtl_jax.data.prepare import prepare, prepare_raw
 from mtl_jax.data.prepared import Prepared, open_prepared
 from mtl_jax.data.schema import RawData
-from mtl_jax.data.statistics import Statistics
 
 
 @pytest.fixture
@@ -100,11 +100,31 @@ def test_later_rows_have_the_frozen_tables_features(prepared: Prepared) -> None:
     e = prepared.events
     later = np.flatnonzero(e["split"] > 0)
     contexts = {"device": e["ctx_device"][later]}
-    statistics = Statistics.load(prepared.folder / "statistics")
-    got = statistics.features(e["user"][later], e["item"][later], contexts, e["time"][later])
+    h = prepared.history
+    entries = Entries(h["item"], h["time"], e["hist_start"][later], e["hist_stop"][later])
+    got = prepared.frozen_features(
+        e["user"][later], e["item"][later], contexts, e["time"][later], entries
+    )
     np.testing.assert_array_equal(got, e["stats"][later])
     names = [column.name for column in prepared.schema.statistics]
     assert "item*context.device.click.rate" in names
+    assert "history*tags.log_ratio" in names
+
+
+def test_history_columns_can_be_left_out(raw: RawData, config: DataConfig) -> None:
+    without = replace(config, statistics=replace(config.statistics, history=False))
+    data = open_prepared(prepare_raw(raw, without))
+    assert not [c for c in data.schema.statistics if c.name.startswith("history")]
+    assert data.events["stats"].shape[1] == len(data.schema.statistics)
+    assert data.history_statistics is None
+
+
+def test_standardised_columns_can_be_cut(raw: RawData, config: DataConfig) -> None:
+    cut = replace(config, statistics=replace(config.statistics, clip=1.5))
+    data = open_prepared(prepare_raw(raw, cut))
+    scaled = data.standardised(data.events["stats"])
+    assert scaled.max() == 1.5
+    assert scaled.min() == -1.5
 
 
 def test_labels_of_later_rows_move_no_statistic(
@@ -120,7 +140,11 @@ def test_labels_of_later_rows_move_no_statistic(
     )
     other = replace(config, prepared=str(tmp_path / "other"))
     after = open_prepared(prepare_raw(replace(raw, events=flipped), other))
-    np.testing.assert_array_equal(after.events["stats"], stats)
+    np.testing.assert_array_equal(after.events["stats"][~later], stats[~later])
+    # A later row's own history tells what its user liked before it, of later days too.
+    names = [column.name for column in before.schema.statistics]
+    counted = np.array([not name.startswith("history") for name in names])
+    np.testing.assert_array_equal(after.events["stats"][:, counted], stats[:, counted])
     assert (after.events["label_click"][later] != before.events["label_click"][later]).all()
     train = ~later
     np.testing.assert_array_equal(

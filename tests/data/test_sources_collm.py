@@ -7,6 +7,9 @@ import pytest
 
 from mtl_jax.core.errors import UserError
 from mtl_jax.data.check import check_tables
+from mtl_jax.data.config import DataConfig
+from mtl_jax.data.prepare import prepare
+from mtl_jax.data.prepared import open_prepared
 from mtl_jax.data.sources import SOURCES
 from mtl_jax.data.sources.collm import load_collm
 
@@ -78,22 +81,33 @@ def test_events_are_the_files_in_order_with_their_split(tmp_path):
     ]
 
 
-def test_histories_hold_no_padding_and_nothing_of_the_rows_own_second_or_later(tmp_path):
+def test_histories_hold_no_padding(tmp_path):
     write(tmp_path)
     histories = load_collm(tmp_path).events["history"].to_list()
-    assert histories == [[], ["1"], ["1"], ["5"], ["2", "1"], [], ["1", "2", "4"]]
+    wanted = [[], ["1"], ["1", "2"], ["5"], ["2", "1", "6"], [], ["1", "2", "4"]]
+    assert histories == wanted
 
 
-def test_an_item_liked_before_and_again_in_the_rows_second_stays(tmp_path):
-    again = part([(7, 1, 1, 100, [0]), (7, 1, 1, 150, [0, 1]), (7, 2, 0, 150, [0, 1])])
-    write(tmp_path, train=again)
-    assert load_collm(tmp_path).events["history"].to_list()[:3] == [[], ["1"], ["1"]]
-
-
-def test_a_dislike_before_does_not_excuse_a_like_in_the_rows_second(tmp_path):
-    turned = part([(7, 1, 0, 100, [0]), (7, 1, 1, 150, [0]), (7, 2, 0, 150, [0, 1])])
-    write(tmp_path, train=turned)
-    assert load_collm(tmp_path).events["history"].to_list()[:3] == [[], [], []]
+def test_what_is_not_earlier_is_left_out_when_prepared_and_counted(tmp_path):
+    write(tmp_path)
+    config = DataConfig(
+        source="ml1m_collm",
+        folder=str(tmp_path),
+        prepared=str(tmp_path / "prepared"),
+        template="{title}",
+        split="given",
+    )
+    data = open_prepared(prepare(config))
+    e, items = data.events, data.vocabulary("items").values
+    found = [
+        [items[i] for i in data.history["item"][start:stop]]
+        for start, stop in zip(e["hist_start"], e["hist_stop"], strict=True)
+    ]
+    # in the order of time; items 4, 5 and 6 are in no catalogue
+    assert found == [[], [], ["1"], ["1"], ["2", "1"], [], ["1", "2"]]
+    assert "1 given history entries not before their row" in " ".join(
+        data.manifest["report"]["notes"]
+    )
 
 
 def test_items_are_readable_and_blanks_are_missing(tmp_path):
@@ -104,11 +118,13 @@ def test_items_are_readable_and_blanks_are_missing(tmp_path):
         "title": ["The Matrix", "Wings (Der Himmel)", "Untitled"],
         "year": ["1999", "1987", "1950"],
         "decade": ["1990s", "1980s", "1950s"],
+        "period": ["1999", "1987", "1950-1954"],
         "release_year": [1999.0, 1987.0, 1950.0],
         "genres": [["Action", "Sci-Fi"], [], ["Drama"]],
         "genre": ["Action", None, "Drama"],
         "director": ["Lana Wachowski", None, "Someone"],
         "directors": ["Lana Wachowski, Lilly Wachowski", None, "Someone"],
+        "star": ["Keanu Reeves", None, None],
         "actors": ["Keanu Reeves", None, None],
         "rated": ["R", None, None],
         "plot": ["A hacker learns.", "Angels\u00b3.", None],
@@ -119,7 +135,7 @@ def test_without_the_test_part(tmp_path):
     write(tmp_path, test=None)
     raw = load_collm(tmp_path)
     assert raw.events["split"].to_list() == [0, 0, 0, 0, 1, 1]
-    assert raw.events["history"][4].to_list() == ["2", "1", "6"]  # nothing tells when 6 was liked
+    assert raw.events["history"][4].to_list() == ["2", "1", "6"]
     assert "test.parquet" not in dict(raw.files)
 
 
@@ -164,23 +180,3 @@ def test_the_real_set():
     assert set(raw.events["item"]) <= set(raw.items["item"])
     assert raw.items.filter(item="1")["title"].item() == "The Shawshank Redemption"
     assert raw.items["plot"].null_count() / 3255 < 0.013
-    # the entries that the published histories hold of the row's own second, and no others
-    given = sum(
-        pl.read_parquet(REAL / f"{name}.parquet")["his"]
-        .list.eval(pl.element() != 0)
-        .list.sum()
-        .sum()
-        for name in ("train", "valid", "test")
-        if (REAL / f"{name}.parquet").is_file()
-    )
-    dropped = given - raw.events["history"].list.len().sum()
-    assert 0.006 < dropped / given < 0.01
-    liked = raw.events.filter(like=1.0).select("user", "item", pl.col("time").alias("liked"))
-    late = (
-        raw.events.gather_every(9)
-        .select("user", "time", pl.col("history").alias("item"))
-        .explode("item")
-        .join(liked, on=["user", "item"])
-        .filter(pl.col("liked") >= pl.col("time"))
-    )
-    assert late.height == 0

@@ -13,7 +13,7 @@ from mtl_jax.core.errors import UserError
 from mtl_jax.data.config import StatisticsConfig
 from mtl_jax.data.keys import Attributes, Key, expand_keys
 from mtl_jax.data.schema import Label
-from mtl_jax.data.statistics import Rows, Statistics, _fold, fit
+from mtl_jax.data.statistics import Rows, Statistics, _fold, fit, folds_of
 from mtl_jax.data.sums import Counted, Table
 
 LABELS = (Label("click", "binary"), Label("rating", "value", 1.0, 5.0), Label("dwell", "value"))
@@ -83,16 +83,16 @@ def values_of(key: Key, user: int, item: int, device: int) -> list[tuple[int, ..
 
 
 def oracle(
-    rows: Rows, seen: list[int], earlier: list[int], user: int, item: int, device: int, now: float
-) -> list[float]:
+    rows: Rows, seen: list[int], earlier: list[int], user: int, item: int, device: int, now: float,
+    strengths: tuple[tuple[str, float], ...] = (),
+) -> list[float]:  # fmt: skip
     """Features by plain loops: rates over the rows `seen`, recency over the rows `earlier`."""
-    a = CONFIG.strength
 
     def prior(label: Label) -> float:
         present = [rows.labels[label.name][i] for i in seen]
         present = [v for v in present if not np.isnan(v)]
         centre = {"click": 0.5, "rating": 3.0, "dwell": 0.0}[label.name]
-        return (sum(present) + a * centre) / (len(present) + a)
+        return (sum(present) + CONFIG.strength * centre) / (len(present) + CONFIG.strength)
 
     def one(key: Key, value: tuple[int, ...]) -> list[float]:
         def mine(of: list[int]) -> list[int]:
@@ -102,6 +102,7 @@ def oracle(
                 if value in values_of(key, rows.user[i], rows.item[i], rows.contexts["device"][i])
             ]
 
+        a = dict(strengths).get(key.name, CONFIG.strength)
         counted, dated = mine(seen), mine(earlier)
         found = [np.log1p(len(counted))]
         for label in LABELS:
@@ -132,13 +133,15 @@ def oracle(
 def check_training(rows: Rows, config: StatisticsConfig) -> None:
     got = fitted(rows, config).training_features(rows)
     fold = _fold(rows.row, config.folds)
+    if config.train == "blocks":
+        fold = np.array([int(t // (config.block_days * 86_400)) for t in rows.time])
     for i in range(len(rows.user)):
         everyone = range(len(rows.user))
         earlier = [j for j in everyone if rows.time[j] < rows.time[i]]
         others = [j for j in everyone if fold[j] != fold[i]]
         seen = earlier if config.train == "causal" else others
         event = rows.user[i], rows.item[i], rows.contexts["device"][i]
-        wanted = oracle(rows, seen, earlier, *event, rows.time[i])
+        wanted = oracle(rows, seen, earlier, *event, rows.time[i], config.strengths)
         np.testing.assert_allclose(got[i], wanted, rtol=1e-4, atol=2e-5)
 
 
@@ -152,6 +155,40 @@ def test_causal_features_against_a_loop(n: int, seed: int) -> None:
 @given(st.integers(2, 25), st.integers(0, 10**6))
 def test_out_of_fold_features_against_a_loop(n: int, seed: int) -> None:
     check_training(make_rows(n, seed), replace(CONFIG, train="kfold", folds=3))
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(2, 25), st.integers(0, 10**6), st.sampled_from([0.05, 0.1, 5.0]))
+def test_features_without_the_own_block_of_time_against_a_loop(
+    n: int, seed: int, days: float
+) -> None:
+    strengths = (("user", 2.0), ("user*tags", 0.5))
+    config = replace(CONFIG, train="blocks", block_days=days, strengths=strengths)
+    check_training(make_rows(n, seed), config)
+
+
+def test_blocks_of_time_are_counted_from_the_epoch() -> None:
+    config = replace(CONFIG, train="blocks", block_days=7.0)
+    week = 7 * 86_400
+    time = np.array([3 * week - 1, 3 * week, 4 * week - 1, 6 * week])
+    block, blocks = folds_of(config, time, np.arange(4))
+    assert block.tolist() == [0, 1, 1, 4]
+    assert blocks == 5
+
+
+def test_a_label_moves_no_row_of_its_own_block() -> None:
+    rows = make_rows(60, 4)
+    config = replace(CONFIG, train="blocks", block_days=0.2, recency="off")
+    before = fitted(rows, config).training_features(rows)
+    changed = {name: values.copy() for name, values in rows.labels.items()}
+    changed["dwell"][10] = -77.7
+    other = replace(rows, labels=changed)
+    after = fitted(other, config).training_features(other)
+    block, _ = folds_of(config, rows.time, rows.row)
+    mine = block == block[10]
+    assert 1 < mine.sum() < 60
+    np.testing.assert_array_equal(after[mine], before[mine])
+    assert (after[~mine] != before[~mine]).any()
 
 
 @settings(max_examples=8, deadline=None)
@@ -246,7 +283,7 @@ def test_folds_are_spread() -> None:
 
 def test_loaded_tables_answer_the_same(tmp_path: Path) -> None:
     rows = make_rows(50, 5)
-    statistics = fitted(rows)
+    statistics = fitted(rows, replace(CONFIG, strengths=(("item", 3.0),)))
     statistics.save(tmp_path / "a")
     statistics.save(tmp_path / "b")
     loaded = Statistics.load(tmp_path / "a")
@@ -291,6 +328,9 @@ def test_a_source_without_a_column_has_no_such_key() -> None:
         ({"keys": ("user*profile.gendre",)}, r"nearest is 'profile\.gender'"),
         ({"labels": ("clicks",)}, "'clicks' is not one of"),
         ({"strength": 0.0}, "strength must be above 0"),
+        ({"strengths": (("item", 0.0),)}, "strengths too"),
+        ({"strengths": (("itm", 1.0),)}, "no key 'itm' among"),
+        ({"train": "blocks", "block_days": 0.0}, "block_days above 0"),
     ],
 )
 def test_a_wrong_configuration_is_refused(change: dict[str, Any], message: str) -> None:

@@ -118,8 +118,8 @@ def test_roberta_counts_positions_from_ids_and_not_from_the_mask():
     assert table_rows(BERT, jnp.asarray(ids), segments, None).tolist() == [[0, 1, 2, 0, 1, 0]]
 
 
-@EACH
-def test_a_row_without_a_single_token_is_finite_and_so_is_its_gradient(config):
+def test_a_row_without_a_single_token_is_finite_and_so_is_its_gradient():
+    config = ROBERTA
     params, ids = drawn(config), some_ids((2, 5))
     mask = np.array([[1, 1, 1, 0, 0], [0, 0, 0, 0, 0]])
     segments = np.array([[1, 1, 2, 0, 0], [0, 0, 0, 0, 0]])

@@ -7,6 +7,7 @@ import pytest
 
 from mtl_jax.tasks import losses
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 RNG = np.random.default_rng(0)
 LOGIT = RNG.normal(0, 2, 12).astype(np.float32)
 BINARY = (RNG.random(12) < 0.4).astype(np.float32)

@@ -7,6 +7,7 @@ import pytest
 from mtl_jax.core.errors import UserError
 from mtl_jax.tasks.retrieval import retrieval_loss
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 S, B, U, D = 2, 3, 6, 4
 
 

@@ -13,6 +13,7 @@ from mtl_jax.core.task_spec import TaskSpec
 from mtl_jax.tasks.task import label_counts, loss_name, loss_sums
 from mtl_jax.tasks.three_part import three_part
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 TASKS = (
     TaskSpec("click", "binary", "click"),
     TaskSpec("f1", "binary", "click", loss="soft_f1"),

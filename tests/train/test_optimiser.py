@@ -10,6 +10,7 @@ from mtl_jax.core.errors import UserError
 from mtl_jax.train import optimiser
 from mtl_jax.train.config import OptimConfig
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 PARAMS = {
     "encoder": {"layer_0": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}},
     "towers": {
@@ -92,3 +93,15 @@ def test_gradients_are_clipped_to_the_global_norm(norm, factor):
     grads = {"a": jnp.full((4,), norm / 2)}
     by_optax = optax.clip_by_global_norm(2.0).update(grads, optax.EmptyState())[0]["a"]
     np.testing.assert_allclose(grads["a"] * factor, by_optax, rtol=1e-6)
+
+
+def test_decays_by_path_first_match_wins_and_nothing_undecayed_decays():
+    zero = jax.tree.map(jnp.zeros_like, PARAMS)
+    decays = (("^towers/", 3.0), ("out", 7.0))
+    found = one_update(OptimConfig(decay=0.1, decays=decays, rates=(), **FLAT), grads=zero)
+    np.testing.assert_allclose(found["towers"]["out"]["kernel"], -0.01 * 3.0 * 2.0, rtol=1e-5)
+    np.testing.assert_allclose(found["heads"]["out"]["kernel"], -0.01 * 7.0, rtol=1e-5)
+    np.testing.assert_allclose(found["encoder"]["layer_0"]["kernel"], -0.001, rtol=1e-5)
+    np.testing.assert_array_equal(found["towers"]["out"]["bias"], np.zeros(2))
+    with pytest.raises(UserError, match=r"optim\.decays: the pattern 'towrs'"):
+        one_update(OptimConfig(decays=(("towrs", 1.0),), rates=(), **FLAT))

@@ -3,10 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from mtl_jax.train import tables
 from mtl_jax.train.config import OptimConfig
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 N, D = 12, 3
 CONFIG = OptimConfig(table_decay=0.1)
 UPDATE = jax.jit(tables.update, static_argnums=0)
@@ -86,3 +88,14 @@ def test_nothing_moves_when_the_update_is_not_applied():
 def test_the_norm_counts_every_table():
     grads = {"a": jnp.full((2, 2), 3.0), "b": jnp.full((1, 4), 2.0)}
     assert tables.norm_squared(grads) == 4 * 9 + 4 * 4
+
+
+def test_decay_leaves_the_biases_behind_the_vector_alone():
+    values, state = start()
+    zero = {"item": jnp.zeros((1, D))}
+    ids = {"item": jnp.array([4])}
+    rate, one = jnp.float32(0.05), jnp.float32(1.0)
+    found, _ = tables.update(CONFIG, values, state, zero, ids, rate, one, jnp.bool_(True), 2)
+    before, after = np.asarray(values["item"][4]), np.asarray(found["item"][4])
+    np.testing.assert_allclose(after[:2], before[:2] * (1 - 0.05 * 0.1), rtol=1e-5)
+    assert after[2] == before[2]

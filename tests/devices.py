@@ -1,0 +1,66 @@
+"""Run by zygote.py with eight faked devices: one device against eight, printed as JSON."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from runs import CONFIG
+
+from mtl_jax.config import load
+
+
+def losses(config, workdir, devices, steps):
+    import jax
+
+    from mtl_jax.job import open_job
+    from mtl_jax.train import fetch
+    from mtl_jax.train.mesh import put_batch
+
+    train = dataclasses.replace(config.train, mesh=devices)
+    job = open_job(dataclasses.replace(config, train=train), workdir)
+    run = job.run()
+    state, compiled, found, fetched = run.create(), {}, [], fetch.COUNT["fetches"]
+    bytes_of = {}
+    for k in range(steps):
+        batch = run.stream.batch(k)
+        placed = put_batch(run.mesh, batch)
+        shape = str(sorted((name, v.shape) for name, v in batch.items()))
+        if shape not in compiled:
+            compiled[shape] = jax.jit(run.step, donate_argnums=0).lower(state, placed).compile()
+        if not bytes_of:
+            for x in placed.values():
+                for shard in x.addressable_shards:
+                    bytes_of[shard.device.id] = bytes_of.get(shard.device.id, 0) + shard.data.nbytes
+            whole = sum(v.nbytes for v in batch.values())
+        state, metrics = compiled[shape](state, placed)
+        metrics = fetch.fetch(metrics)
+        found.append((metrics["loss_sum"] / metrics["count"]).tolist())
+    spread = {len(x.sharding.device_set) for x in jax.tree.leaves(state)}
+    return {
+        "losses": found,
+        "batch_bytes": whole,
+        "device_bytes": list(bytes_of.values()),
+        "compiled": len(compiled),
+        "planned": len(run.stream.plan.shapes),
+        "fetches": fetch.COUNT["fetches"] - fetched,
+        "state_devices": sorted(spread),
+    }
+
+
+def main():
+    prepared, workdir = sys.argv[1:3]
+    config = load(
+        str(CONFIG),
+        [
+            f"data.prepared={prepared}",
+            "batch.shards=8",
+            "model.dropout=0.0",
+            "model.id_dropout=0.0",
+            "model.user_layers=0",
+            "model.target_attention=false",
+        ],
+    )
+    both = {n: losses(config, Path(workdir), n, 20) for n in (1, 8)}
+    Path(workdir, "devices.json").write_text(json.dumps(both))
+    return 0
