@@ -6,9 +6,10 @@
 Items are cut into five parts. For each part, a model is trained on the months before FROM without
 any row of these items, and asked for their rows between FROM and UNTIL; so every row of these
 months is predicted once, by a model that has never met its item. Both arms know the user's
-statistics and the item's genres. Year, director and cast count as text: neither arm has them as
-columns. --columns adds year, director, star and rating as columns to both arms. The rows of all
-parts and folds are pooled and compared by a paired bootstrap over users.
+statistics, how good the liked items were, and the item's genres. Year, director and cast count as
+text (TEMPLATE): neither arm has them as columns. --columns adds year, director, star and rating as
+columns to both arms. The rows of all parts and folds are pooled and compared by a paired bootstrap
+over users.
 """
 
 import dataclasses
@@ -39,6 +40,7 @@ from mtl_jax.train.preemption import Preemption
 COLUMNS = flags.DEFINE_bool("columns", False, "Year, director, ... as columns of both arms.")
 PARTS = flags.DEFINE_integer("parts", 5, "Into how many parts items are cut.")
 REPLICATES = 2000
+TEMPLATE = "{title} ({year}). Directed by {directors}. Starring {actors}. {plot}"
 ARMS = ("with text", "without")
 EXTRA = ("user*director", "user*star", "user*decade", "user*rated", "director", "period", "rated")
 
@@ -67,6 +69,7 @@ def arm_config(config: Config, arm: str, prepared: Path) -> Config:
     data = dataclasses.replace(
         config.data,
         split="given",
+        template=TEMPLATE,
         statistics=statistics,
         prepared=str(prepared),
         tokenizer=encoder_folder(config.encoder.folder),

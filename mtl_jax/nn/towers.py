@@ -139,6 +139,19 @@ class Towers(nn.Module):
         return jnp.where(hide > 0, jnp.nan_to_num(unseen), x)
 
 
+def bounded(value: Array, low: float | None, high: float | None, stats: LabelStats) -> Array:
+    """`value`, bent smoothly into (low, high) where both are known; slope 1 at the labels' mean.
+
+    low + (high - low) sigmoid(.), so that a sure 5 costs no certainty about the 4s.
+    """
+    if low is None or high is None:
+        return value
+    p = min(max((stats.mean - low) / (high - low), 0.01), 0.99)
+    slope = (high - low) * p * (1.0 - p)
+    logit = jnp.log(p / (1.0 - p)) + (value - stats.mean) / slope
+    return low + (high - low) * jax.nn.sigmoid(logit)
+
+
 class Heads(nn.Module):
     """One shard: trunk and heads over a representation."""
 
@@ -170,4 +183,6 @@ class Heads(nn.Module):
             text = rep.get("text") if t.level == "event" else None
             y = head(source[t.level], wide, deterministic, text)
             out[t.name] = y if t.kind == "multiclass" else y[:, 0]
+            if t.kind == "regression":
+                out[t.name] = bounded(out[t.name], t.low, t.high, stats)
         return out

@@ -7,7 +7,6 @@ from mtl_jax.core.types import Array, Batch
 from mtl_jax.data.schema import Schema
 from mtl_jax.nn.config import ModelConfig
 
-
 PSEUDO_EVENTS = 5.0  # by which a history's mean is drawn to zero
 
 
