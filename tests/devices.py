@@ -57,8 +57,6 @@ def main():
             "batch.shards=8",
             "model.dropout=0.0",
             "model.id_dropout=0.0",
-            "model.user_layers=0",
-            "model.target_attention=false",
         ],
     )
     both = {n: losses(config, Path(workdir), n, 20) for n in (1, 8)}

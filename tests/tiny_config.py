@@ -31,7 +31,12 @@ def get_config() -> Config:
         encoder=EncoderChoice(""),
         batch=BatchConfig(size=64, history=4, negatives=8),
         model=ModelConfig(
-            width=8, user_layers=1, user_heads=2, trunk_widths=(8,), head_width=0, wide=True
+            width=8,
+            user_layers=0,
+            user_heads=2,
+            target_attention=False,
+            trunk_widths=(8,),
+            head_width=0,
         ),
         optim=OptimConfig(learning_rate=1e-2, warmup=5),
         train=TrainConfig(

@@ -1,5 +1,6 @@
 """Few static shapes, planned ahead, so that a training compiles once or twice and not per batch."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, replace
 
@@ -44,6 +45,15 @@ def spread(shape: Shape, multiple: int) -> Shape:
     """The shape with distinct rows of tables rounded up to a multiple."""
     up = lambda n: -(-n // multiple) * multiple  # noqa: E731
     return replace(shape, users=up(shape.users), items=up(shape.items))
+
+
+def roomy(shape: Shape, multiple: int) -> Shape:
+    """The shape rounded up to steps of ROUND, so that requests of about a size share a program."""
+    up = lambda n, step: -(-n // step) * step  # noqa: E731
+    rows = math.lcm(ROUND, multiple)
+    return Shape(
+        up(shape.table, ROUND), up(shape.users, rows), up(shape.items, rows), up(shape.packed, 8)
+    )
 
 
 def largest(shapes: Iterable[Shape]) -> Shape:

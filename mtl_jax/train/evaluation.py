@@ -13,7 +13,7 @@ from mtl_jax.core.types import Batch, HostArray
 from mtl_jax.data.assemble import Assembler
 from mtl_jax.data.batch import Rows
 from mtl_jax.data.pipeline import rows_of
-from mtl_jax.data.plan import largest, spread
+from mtl_jax.data.plan import largest, roomy
 from mtl_jax.metrics.ranks import blocked_ranks
 from mtl_jax.metrics.report import KS, Slices, evaluate_ranking, evaluate_task
 from mtl_jax.nn.model import Model
@@ -54,7 +54,7 @@ class Evaluator:
         none: list[HostArray] = [np.zeros(0, np.int32)] * parts[1]
         blocks = [np.arange(s, s + self.size) for s in range(0, n, self.size)]
         cut = [rows.take(np.where(block < n, block, 0)) for block in blocks]
-        shape = spread(largest(self.assembler.shape_of(r, none, parts) for r in cut), parts[1])
+        shape = roomy(largest(self.assembler.shape_of(r, none, parts) for r in cut), parts[1])
         found = []
         for block in cut:
             self.check()
@@ -98,7 +98,7 @@ class Evaluator:
         rows: Rows = a.rows(zero.astype(np.int32), ids, zero, zero, zero, stats, context)
         parts = (1, self.mesh.size)
         none: list[HostArray] = [np.zeros(0, np.int32)] * parts[1]
-        shape = spread(a.shape_of(rows, none, parts), parts[1])
+        shape = roomy(a.shape_of(rows, none, parts), parts[1])
         return a.batch(rows, none, shape, parts, train=False)
 
     def _forward(self, params: Any, tables: Any, batch: Batch) -> Any:

@@ -16,13 +16,13 @@ from mtl_jax.balance import Balancer
 from mtl_jax.core.errors import UserError
 from mtl_jax.core.types import HostArray
 from mtl_jax.data.pipeline import TrainStream, prefetched
-from mtl_jax.metrics.registry import higher_is_better
 from mtl_jax.nn.model import Model
 from mtl_jax.train.checkpoint import Checkpoints
 from mtl_jax.train.config import OptimConfig, TrainConfig
 from mtl_jax.train.fetch import fetch
 from mtl_jax.train.journal import Journal
 from mtl_jax.train.mesh import put_batch
+from mtl_jax.train.monitor import check_monitor, higher, monitored
 from mtl_jax.train.preemption import Preempted, Preemption
 from mtl_jax.train.state import TrainState
 from mtl_jax.train.step import Step
@@ -80,6 +80,7 @@ def train(
     Returns the state to use (the best by the monitor, else the last), progress, and its step.
     Raises Preempted once a signal has come and the state is saved.
     """
+    check_monitor(run.train.monitor, run.model)
     checkpoints = Checkpoints(run.workdir)
     try:
         state, progress = _start(run, checkpoints, preemption)
@@ -262,7 +263,7 @@ def _evaluate(
     progress.history.append({"step": step, "monitor": value, "metrics": metrics})
     better = value is not None and (
         progress.best is None
-        or (value >= progress.best if _higher(run.train.monitor) else value <= progress.best)
+        or (value >= progress.best if higher(run.train.monitor) else value <= progress.best)
     )
     if better:
         progress.best, progress.best_step, progress.waited = value, step, 0
@@ -287,23 +288,6 @@ def _save(
 ) -> None:
     meta = {**run.meta, "progress": vars(progress), "step": step}
     checkpoints.save(step, state, meta, progress.best_step)
-
-
-def monitored(name: str, metrics: dict[str, Any]) -> float | None:
-    """Value of "task/metric" on all rows; UserError for a name that there is not."""
-    if not name:
-        return None
-    task, _, metric = name.partition("/")
-    try:
-        value: float | None = metrics[task]["all"][metric]["value"]
-    except KeyError:
-        known = [f"{t}/{m}" for t, s in metrics.items() for m in s["all"]]
-        raise UserError(f"train.monitor={name!r}: known are {', '.join(known)}") from None
-    return value
-
-
-def _higher(monitor: str) -> bool:
-    return not monitor or higher_is_better(monitor.partition("/")[2])
 
 
 def _best(

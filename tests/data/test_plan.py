@@ -2,7 +2,7 @@ import pytest
 
 from mtl_jax.core.errors import UserError
 from mtl_jax.data.batch import Shape
-from mtl_jax.data.plan import ROUND, Plan, largest, make_plan, spread
+from mtl_jax.data.plan import ROUND, Plan, largest, make_plan, roomy, spread
 
 SAMPLE = [Shape(100, 20, 300, 3), Shape(130, 15, 310, 2)]
 BOUND = Shape(1000, 64, 900, 50)
@@ -36,3 +36,9 @@ def test_distinct_rows_are_a_multiple_of_the_shards():
         assert shape.users % 8 == shape.items % 8 == 0
     assert spread(Shape(5, 9, 16, 1), 8) == Shape(5, 16, 16, 1)
     assert largest(SAMPLE) == Shape(130, 20, 310, 3)
+
+
+def test_shapes_of_about_a_size_share_a_program():
+    one, two = roomy(Shape(5, 9, 60, 1), 1), roomy(Shape(50, 3, 33, 7), 1)
+    assert one == two == Shape(64, 64, 64, 8)
+    assert roomy(Shape(65, 1, 1, 0), 3) == Shape(128, 192, 192, 0)

@@ -173,7 +173,7 @@ def test_another_configuration_in_the_same_folder_is_refused_naming_the_field(re
         ("balance.points=(('clik', ((0, 1),)),)", "there is no task 'clik'"),
         ("train.mesh=3", "there are 1 devices"),
         ("data.source=worl", "data.source='worl' is not one of"),
-        ("train.monitor=click/acu", "train.monitor='click/acu': known are click/"),
+        ("train.monitor=click/acu", "Did you mean 'click/auc'?"),
         ("train.eval_part=vald", "'vald' is not one of 'valid', 'test'"),
     ],
 )

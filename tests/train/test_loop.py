@@ -18,8 +18,9 @@ from mtl_jax.core.errors import UserError
 from mtl_jax.core.task_spec import TaskSpec
 from mtl_jax.train import fetch
 from mtl_jax.train.config import OptimConfig, TrainConfig
-from mtl_jax.train.loop import Run, monitored, train
+from mtl_jax.train.loop import Run, train
 from mtl_jax.train.mesh import make_mesh
+from mtl_jax.train.monitor import check_monitor, monitored
 from mtl_jax.train.preemption import Preempted, Preemption
 from mtl_jax.train.state import TrainState
 
@@ -269,12 +270,15 @@ def test_another_configuration_or_other_data_in_the_same_folder_is_refused(whole
             quiet(run_of(workdir, meta=meta))
 
 
-def test_an_unknown_monitor_is_refused_with_what_there_is():
+def test_an_unknown_monitor_is_refused_before_anything_is_done(tmp_path):
     metrics = {"click": {"all": {"auc": {"value": 0.5}}}}
     assert monitored("click/auc", metrics) == 0.5
     assert monitored("", metrics) is None
-    with pytest.raises(UserError, match="known are click/auc"):
-        monitored("click/acu", metrics)
+    for name, near in (("click/acu", "click/auc"), ("clik/log_loss", "click/log_loss")):
+        with pytest.raises(UserError, match=f"Did you mean '{near}'"):
+            quiet(run_of(tmp_path, monitor=name))
+    check_monitor("next/ndcg@10", SimpleNamespace(tasks=(TaskSpec("next", "retrieval", "x"),)))
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_a_monitor_without_a_value_is_never_the_best(tmp_path):
