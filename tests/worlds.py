@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 from runs import locked
 from safetensors.numpy import save_file
 from tiny_config import get_config
@@ -41,9 +42,13 @@ def assembler_of(
     )
 
 
-def small_data(folder: Path) -> Prepared:
-    """The tables of data/tiny.py, which have every kind of column, with tokens of nine words."""
+def small_data(folder: Path, **events: pl.Expr) -> Prepared:
+    """The tables of data/tiny.py, which have every kind of column, and tokens of their texts.
+
+    events: columns of the events to be set.
+    """
     raw = make_raw(events=240)
+    raw = replace(raw, events=raw.events.with_columns(**events))
     tokenizer = write_tokenizer(folder / "encoder")
     config = DataConfig(
         source="tiny",

@@ -76,7 +76,9 @@ def kill_once(tiny, zygote, workdir, aim, rng, span):
         process.send(KILL)
     status = process.wait()
     events = process.events()
-    unfinished = list((workdir / "checkpoints").glob("*tmp*"))
+    began = events[0]["time"] if events else time.time()
+    left = (workdir / "checkpoints").glob("*tmp*")
+    unfinished = [p for p in left if p.stat().st_mtime > began]  # not of a kill before
     where = open_parts(events) | ({"save"} if unfinished else set())
     place = f"inside {', '.join(sorted(where))}" if where else "in neither save nor evaluation"
     if status == 0:
