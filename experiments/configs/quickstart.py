@@ -43,8 +43,8 @@ def get_config() -> Config:
         ),
         encoder=EncoderChoice("minilm"),
         batch=BatchConfig(size=256, history=64, negatives=-1),
-        model=ModelConfig(width=48, user_layers=0),
-        optim=OptimConfig(learning_rate=2e-3),
+        model=ModelConfig(width=48, user_layers=0, dropout=0.2),
+        optim=OptimConfig(learning_rate=2e-3, decay=0.1, table_decay=0.5),
         train=TrainConfig(epochs=8, monitor="click/auc", patience=3),
         rank=RankConfig(weights=(("click", 1.0), ("purchase", 1.0), ("next_item", 1.0))),
     )

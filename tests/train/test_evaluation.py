@@ -34,7 +34,8 @@ def stub(assembler, value=0.25):
     """An evaluator that predicts `value` for every row."""
 
     def predict(params, tables, index):
-        return {t.name: np.full(len(index), value, np.float32) for t in assembler.tasks}
+        values = {t.name: value if t.kind == "regression" else 0.25 for t in assembler.tasks}
+        return {name: np.full(len(index), v, np.float32) for name, v in values.items()}
 
     model = SimpleNamespace(tasks=assembler.tasks)
     return SimpleNamespace(assembler=assembler, model=model, predict=predict, check=lambda: None)

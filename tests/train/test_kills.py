@@ -92,7 +92,7 @@ def kills(tiny, zygote, workdirs, aims, seed, span):
     for aim, workdir in zip(aims, workdirs, strict=True):
         for _ in range(4):
             where, moment = kill_once(tiny, zygote, workdir, aim, rng, span)
-            print(f"kill {len(found):2}: {moment}", flush=True)
+            print(f"kill {seed}.{len(found)}: {moment}", flush=True)
             found.append(where)
             if aim == "anywhere" or aim in where:
                 break
