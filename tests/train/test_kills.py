@@ -60,14 +60,15 @@ def least_seconds(tiny, part):
     return float(np.min(np.subtract(ends, begins)))
 
 
-def kill_once(tiny, zygote, workdir, aim, rng, span):
+def kill_once(tiny, zygote, workdir, aim, rng, span, upto):
     """Kill -9 a run at a moment drawn from `rng`; (where it was, the moment in words)."""
     process = zygote.train(workdir, tiny.data)
     if aim == "anywhere":
         process.wait_until(lambda e: count(e, "waits") > 0)
         delay = rng.uniform(0, span)
     else:
-        process.wait_until(lambda e: count(e, f"{aim} begins") > 0)
+        which = rng.randint(1, upto)
+        process.wait_until(lambda e: count(e, f"{aim} begins") >= which)
         # A save goes on beside the steps once `save` has returned: its files lie in a folder of
         # another name until they are whole.
         delay = rng.uniform(0, 0.6 * least_seconds(tiny, aim))
@@ -86,12 +87,16 @@ def kill_once(tiny, zygote, workdir, aim, rng, span):
     return where, f"{aim:10} +{delay:6.3f} s  after step {last_step(events):2}  {place}"
 
 
-def kills(tiny, zygote, workdirs, aims, seed, span):
-    """Kill a run in each of `workdirs` at moments aimed at; an aim that misses is taken again."""
+def kills(tiny, zygote, workdirs, aims, seed, span, upto=1):
+    """Kill a run in each of `workdirs` at moments aimed at; an aim that misses is taken again.
+
+    span: seconds over which "anywhere" is uniform.  upto: the last of its saves or evaluations
+    that is aimed at.
+    """
     rng, found = random.Random(seed), []
     for aim, workdir in zip(aims, workdirs, strict=True):
         for _ in range(4):
-            where, moment = kill_once(tiny, zygote, workdir, aim, rng, span)
+            where, moment = kill_once(tiny, zygote, workdir, aim, rng, span, upto)
             print(f"kill {seed}.{len(found)}: {moment}", flush=True)
             found.append(where)
             if aim == "anywhere" or aim in where:
@@ -116,7 +121,7 @@ def test_twenty_kills_six_in_a_save_four_in_evaluation(tiny, zygote, tmp_path):
     span = told[-1]["time"] - told[0]["time"]  # of a run that finds its programs compiled
     for n, aim in enumerate(["anywhere"] * 10 + ["save"] * 6 + ["evaluation"] * 4):
         workdir = tmp_path / f"killed-{n}"
-        found += kills(tiny, zygote, [workdir], [aim], seed=n, span=span)
+        found += kills(tiny, zygote, [workdir], [aim], seed=n, span=span, upto=3)
         assert_same_end(tiny, zygote.train(workdir, tiny.data), workdir)
     assert len(found) >= 20
     assert sum("save" in where for where in found) >= 5
