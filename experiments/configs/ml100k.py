@@ -20,7 +20,7 @@ def get_config() -> Config:
         data=DataConfig(source="ml100k", template="{title}"),
         encoder=EncoderChoice("minilm"),
         batch=BatchConfig(size=512, history=30, negatives=-1),
-        model=ModelConfig(width=48),
-        optim=OptimConfig(learning_rate=1e-3),
-        train=TrainConfig(epochs=3, monitor="like/auc", patience=3),
+        model=ModelConfig(width=48, user_layers=0, dropout=0.2),
+        optim=OptimConfig(learning_rate=2e-3, decay=0.1, table_decay=0.5),
+        train=TrainConfig(epochs=4, monitor="like/auc", patience=3),
     )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 Callback = Callable[[int, int], None]  # (done, total)
@@ -12,7 +13,7 @@ Callback = Callable[[int, int], None]  # (done, total)
 def progress_bar(title: str) -> Iterator[Callback]:
     """`with progress_bar("encoding") as tell: work(progress=tell)`; the bar goes to the console."""
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns)
+    bar = Progress(*columns, console=Console(stderr=True))  # standard output is for results
     task = bar.add_task(title, total=None)
 
     def tell(done: int, total: int) -> None:
@@ -22,4 +23,5 @@ def progress_bar(title: str) -> Iterator[Callback]:
     try:
         yield tell
     finally:
-        bar.stop()
+        if bar.live.is_started:
+            bar.stop()
