@@ -19,16 +19,25 @@ def collaborative(user: Array, item: Array, user_bias: Array, item_bias: Array, 
     return jnp.sum(user * item, -1) / jnp.sqrt(user.shape[-1]) + user_bias + item_bias + mu
 
 
+def unit(text: Array) -> Array:
+    """Rows [U, Dt] of length 1; zeros stay zeros.
+
+    Not jnp.linalg.norm: its gradient at a text of zeros (padding) is NaN.
+    """
+    squares = jnp.sum(jnp.square(text), axis=-1, keepdims=True)
+    return text / jnp.sqrt(jnp.maximum(squares, 1e-12))
+
+
 def content(text: Array, item: Array, hist: Array) -> tuple[Array, Array]:
     """Mean and soft maximum of cos(text of the item, text of a history item), each [B].
 
     text [U, Dt], item [B] and hist [B, H] index it; 0 is padding. 0 where there is no history.
     One [B, Dt] x [Dt, U] product serves all pairs: the history's texts are never gathered.
     """
-    # Not jnp.linalg.norm: its gradient at a text of zeros (padding) is NaN.
-    squares = jnp.sum(jnp.square(text), axis=-1, keepdims=True)
-    unit = text / jnp.sqrt(jnp.maximum(squares, 1e-12))
-    cosines = jnp.take_along_axis(jnp.take(unit, item, axis=0) @ unit.T, hist, axis=1)  # [B, H]
+    directions = unit(text)
+    cosines = jnp.take_along_axis(
+        jnp.take(directions, item, axis=0) @ directions.T, hist, axis=1
+    )  # [B, H]
     keep = (hist > 0).astype(cosines.dtype)
     total = jnp.maximum(jnp.sum(keep, 1), 1.0)
     weights = nn.softmax(jnp.where(keep > 0, 10.0 * cosines, -1e9), axis=1) * keep

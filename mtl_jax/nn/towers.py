@@ -95,8 +95,7 @@ class Towers(nn.Module):
             read = jax.lax.stop_gradient(jnp.concatenate([fused[:, None], stacked], -1))
             rep["wide"] = jnp.concatenate([*plain, read], -1)
             if c.wide_text and text is not None:
-                unit = text / jnp.maximum(jnp.linalg.norm(text, axis=-1, keepdims=True), 1e-6)
-                rep["text"] = jnp.take(2.0 * unit, target, axis=0)
+                rep["text"] = jnp.take(2.0 * scores.unit(text), target, axis=0)
             parts = plain
         else:
             parts += plain
