@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from runs import Tiny, Zygote, make_tiny
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

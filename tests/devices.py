@@ -5,9 +5,8 @@ import json
 import sys
 from pathlib import Path
 
-from runs import CONFIG
-
 from mtl_jax.config import load
+from runs import CONFIG
 
 
 def losses(config, workdir, devices, steps):

@@ -4,10 +4,10 @@ import dataclasses
 import json
 
 import pytest
-from tiny_config import get_config
 
 from mtl_jax.config import Config, from_dict, load, to_dict
 from mtl_jax.core.errors import UserError
+from tiny_config import get_config
 
 TINY = "tests/tiny_config.py"
 CONFIGS = [

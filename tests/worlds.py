@@ -7,9 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from runs import locked
 from safetensors.numpy import save_file
-from tiny_config import get_config
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from mtl_jax.adapt.families import FAMILIES
@@ -18,6 +16,8 @@ from mtl_jax.data.assemble import Assembler, TextSource
 from mtl_jax.data.config import DataConfig
 from mtl_jax.data.prepare import prepare, prepare_raw
 from mtl_jax.data.prepared import Prepared, open_prepared
+from runs import locked
+from tiny_config import get_config
 
 sys.path.append(str(Path(__file__).parent / "data"))
 from tiny import make_raw

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from worlds import assembler_of, world_data
 
 from mtl_jax.data.assemble import TextSource
 from mtl_jax.data.plan import spread
+from worlds import assembler_of, world_data
 
 NONE = [np.zeros(0, np.int32)]
 

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from worlds import world_data
 
 from mtl_jax.core.errors import UserError
 from mtl_jax.core.task_spec import TaskSpec
 from mtl_jax.data.labels import check_tasks, event_labels, item_labels
 from mtl_jax.data.prepare import prepare_raw
 from mtl_jax.data.prepared import open_prepared
+from worlds import world_data
 
 
 @pytest.fixture(scope="module")

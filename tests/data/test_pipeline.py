@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from worlds import assembler_of, world_data
 
 from mtl_jax.core.errors import UserError
 from mtl_jax.core.task_spec import TaskSpec
 from mtl_jax.data.pipeline import TrainStream, prefetched, rows_of
+from worlds import assembler_of, world_data
 
 
 @pytest.fixture(scope="module")

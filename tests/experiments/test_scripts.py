@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+
 from runs import CONFIG
 from worlds import world_data
 

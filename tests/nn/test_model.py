@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from worlds import small_data, write_encoder
 
 from mtl_jax import job as jobs
 from mtl_jax.adapt.config import EncoderChoice
@@ -20,6 +19,7 @@ from mtl_jax.data.plan import spread
 from mtl_jax.nn.config import ModelConfig
 from mtl_jax.tasks.three_part import three_part
 from mtl_jax.train.config import OptimConfig, TrainConfig
+from worlds import small_data, write_encoder
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROWS = 16

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from tiny_config import TASKS
 
 from mtl_jax.core.errors import UserError
 from mtl_jax.restore import open_trained
 from mtl_jax.serve.config import RankConfig
 from mtl_jax.serve.recommend import Recommender, placed
 from mtl_jax.serve.request import Request, resolve
+from tiny_config import TASKS
 
 
 @pytest.fixture(scope="module")

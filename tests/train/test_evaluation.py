@@ -5,13 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
-from worlds import assembler_of, small_data
 
 from mtl_jax.core.errors import UserError
 from mtl_jax.core.task_spec import TaskSpec
 from mtl_jax.data.pipeline import rows_of
 from mtl_jax.job import label_stats
 from mtl_jax.train.evaluation import evaluate, slices_of, to_prediction
+from worlds import assembler_of, small_data
 
 BUY = TaskSpec("buy", "binary", "buy")
 RATING = TaskSpec("rating", "regression", "rating", low=1.0, high=5.0)

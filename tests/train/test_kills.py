@@ -7,9 +7,9 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from runs import KILL, TERM
 
 from mtl_jax.train.journal import LINES
+from runs import KILL, TERM
 
 
 def end_of(process):
