@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 import numpy as np
-from absl import logging
+from absl import flags, logging
 from rich.console import Console
 from rich.table import Table
 
@@ -34,6 +34,7 @@ from mtl_jax.serve.request import Request
 from mtl_jax.train.evaluation import evaluate, next_item_ranks, slices_of
 from mtl_jax.train.preemption import Preempted, Preemption
 
+SPLIT = flags.DEFINE_enum("split", "test", ["valid", "test"], "Which later days to look at.")
 MAIN = {"binary": "auc", "regression": "rmse", "retrieval": "ndcg@10"}
 NDCG_AT = 10
 
@@ -142,13 +143,14 @@ def main() -> int:
     save_config(config, workdir)
     state = open_trained(workdir).state
     results, predictions, index = evaluate(
-        job.evaluator(), state.params, state.tables, "test", replicates=300
+        job.evaluator(), state.params, state.tables, SPLIT.value, replicates=300
     )
-    found: dict[str, dict[str, Slices]] = {"test": results}
+    found: dict[str, dict[str, Slices]] = {SPLIT.value: results}
     write_metrics(workdir, found)
     shown = ("auc", "log_loss", "mae", "rmse", "recall@10", "ndcg@10")
-    console.print(metrics_table(found, "later days", metrics=shown))
-    console.print(compare(job, state, predictions, index))
+    title = f"{SPLIT.value}, later days"
+    console.print(metrics_table(found, title, metrics=shown))
+    console.print(compare(job, state, predictions, index, title=title))
     user, table = show_recommendations(job, state)
     console.print(table)
     for what, where in {
