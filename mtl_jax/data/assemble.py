@@ -89,8 +89,9 @@ class Assembler:
         known = there & (when > 0)
         age = np.where(known, (time[:, None] - when) / HOUR, 0.0).astype(np.float32)
         return Rows(
-            user, item, time, seen, kind, np.log1p(np.maximum(age, 0.0)), stats, context,
-            labels or {}, masks or {},
+            user, item, time, seen, kind, np.log1p(np.maximum(age, 0.0)),
+            self.data.history_values(np.where(there, h["row"][at] if len(h["row"]) else -1, -1)),
+            stats, context, labels or {}, masks or {},
         )  # fmt: skip
 
     def shape_of(self, rows: Rows, candidates: list[HostArray], parts: tuple[int, int]) -> Shape:
@@ -153,6 +154,8 @@ class Assembler:
             "hist_type": cut(rows.history_type),
             "hist_age": cut(rows.history_age),
         }
+        if schema.history_values:
+            out["hist_value"] = cut(rows.history_value)
         for group in ("user", "item", "cross"):
             out[f"stats_{group}"] = cut(rows.stats[:, list(schema.statistic_indices(group))])
         for c in schema.user_categorical:

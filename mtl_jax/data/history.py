@@ -7,7 +7,8 @@ Type codes (`history/type.npy`, int8; 0 is padding): 1 + level * 2**n + bits, wh
 further binary labels of the event (the first `MAX_BITS` of them, in the order of the source's
 labels; missing counts as 0), n is their number, and level is the first value label that has a
 range, in `LEVELS` equal steps over it (1 lowest), 0 = missing. The positive label is among the bits
-only where histories hold all events (`DataConfig.history = "all"`).
+only where histories hold all events (`DataConfig.history = "all"`). Value labels that no code tells
+of are read from the entry's own event (`history/row.npy`, -1 where the log does not have it).
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ class Histories:
     """A pool of events and each row's slice of it.
 
     item [P] int32, type [P] int8, time [P] int64 (unix seconds, 0 = unknown);
+    row [P] int64: which of the events the entry is, -1 = not known;
     start, stop [N] int64.
     late: entries of given histories that were dropped, being not before their row's time.
     """
@@ -34,6 +36,7 @@ class Histories:
     item: np.ndarray
     type: np.ndarray
     time: np.ndarray
+    row: np.ndarray
     start: np.ndarray
     stop: np.ndarray
     late: int = 0
@@ -67,6 +70,12 @@ def history_types(columns: Columns, everything: bool = False) -> int:
     return 1 + (LEVELS + 1 if ranged else 1) * 2 ** len(bits)
 
 
+def value_names(columns: Columns | Schema, everything: bool = False) -> tuple[str, ...]:
+    """Value labels of which type codes tell nothing."""
+    ranged = _coded(columns, everything)[1]
+    return tuple(v.name for v in columns.labels if v.kind == "value" and v != ranged)
+
+
 def type_codes(
     columns: Columns | Schema, labels: Mapping[str, np.ndarray], everything: bool = False
 ) -> np.ndarray:
@@ -91,7 +100,12 @@ def own_histories(events: EventColumns) -> Histories:
     starts = np.searchsorted(events.user[pool], events.user, side="left")
     stops = np.searchsorted(keys, wanted, side="left")
     return Histories(
-        events.item[pool], events.type[pool], events.time[pool], starts, np.maximum(starts, stops)
+        events.item[pool],
+        events.type[pool],
+        events.time[pool],
+        pool,
+        starts,
+        np.maximum(starts, stops),
     )
 
 
@@ -110,8 +124,11 @@ def given_histories(
     """
     row = np.repeat(np.arange(len(lengths)), lengths)
     types = np.ones(len(item), np.int8)
+    source = np.full(len(item), -1)
     if time is None:
-        time, types, late = _found_in_log(events, row, item)
+        source, late = _found_in_log(events, row, item)
+        time = np.where(source >= 0, events.time[source], 0)
+        types = np.where(source >= 0, events.type[source], 1).astype(np.int8)
     else:
         late = time >= events.time[row]
     keep = ~late & (item > 0)
@@ -121,6 +138,7 @@ def given_histories(
         item[keep].astype(np.int32),
         types[keep],
         time[keep].astype(np.int64),
+        source[keep],
         start.astype(np.int64),
         stop.astype(np.int64),
         late=int(late.sum()),
@@ -167,8 +185,8 @@ def _keys(events: EventColumns, rows: np.ndarray | Sequence[int] | slice) -> np.
 
 def _found_in_log(
     events: EventColumns, row: np.ndarray, item: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Time and type of the user's latest event with the item before the row; and what is late."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """The user's latest event with the item before the row, -1 for none; and what is late."""
     n_items = int(max(events.item.max(initial=0), item.max(initial=0))) + 1
     log = events.user.astype(np.int64) * n_items + events.item
     pairs, ranks = np.unique(log, return_inverse=True)
@@ -182,6 +200,4 @@ def _found_in_log(
     at = np.searchsorted(keys, rank * span + (events.time[row] - low), side="left") - 1
     source = order[np.maximum(at, 0)]
     before = known & (at >= 0) & (ranks[source] == rank)
-    time = np.where(before, events.time[source], 0)
-    types = np.where(before, events.type[source], 1).astype(np.int8)
-    return time, types, known & ~before
+    return np.where(before, source, -1), known & ~before

@@ -16,7 +16,7 @@ from mtl_jax.data.schema import Schema
 from mtl_jax.data.statistics import Statistics
 from mtl_jax.data.vocab import Vocabulary
 
-FORMAT = 2  # raised whenever the bytes of a prepared folder change their meaning
+FORMAT = 3  # raised whenever the bytes of a prepared folder change their meaning
 
 
 class Columns(Mapping[str, np.ndarray]):
@@ -107,6 +107,22 @@ class Prepared:
         text = (self.folder / "vocab" / "transforms.json").read_text(encoding="utf-8")
         found: Mapping[str, Any] = json.loads(text)
         return found
+
+    def history_values(self, rows: np.ndarray) -> np.ndarray:
+        """Labels `Schema.history_values` of events `rows` [...], -1 = no event: [..., 2 V] float32.
+
+        The first V are standardised by the training rows' mean and standard deviation, 0 where
+        missing; the last V are 1 where there is a value.
+        """
+        found = [np.zeros((*rows.shape, 0))]
+        for name in self.schema.history_values:
+            fitted = self.transforms["labels"].get(name, {"mean": 0.0, "std": 1.0})
+            value = np.asarray(self.events[f"label_{name}"])[rows]
+            value = np.where(rows >= 0, (value - fitted["mean"]) / fitted["std"], np.nan)
+            found.append(value[..., None])
+        stacked = np.concatenate(found, -1)
+        known = np.isfinite(stacked)
+        return np.concatenate([np.where(known, stacked, 0.0), known], -1).astype(np.float32)
 
     def standardised(self, statistics: np.ndarray) -> np.ndarray:
         """[..., F] statistics by the training rows' mean and standard deviation, float32.

@@ -96,6 +96,7 @@ class Schema:
     item_dense, user_dense: names of the columns of items/dense.npy and users/dense.npy.
     history_types: number of codes of history/type.npy, the padding 0 included.
     history: whether histories hold positive events or all of them.
+    history_values: labels of the histories' events that are given as numbers.
     token_types: whether items/token_types.npy is there (a text pair).
     """
 
@@ -115,6 +116,7 @@ class Schema:
     history_types: int
     token_types: bool = False
     history: HistoryOf = "positive"
+    history_values: tuple[str, ...] = ()
 
     @property
     def n_categories(self) -> int:
@@ -149,6 +151,7 @@ class Schema:
                 "context": tuple(Categorical(**v) for v in values["context"]),
                 "item_dense": tuple(values["item_dense"]),
                 "user_dense": tuple(values["user_dense"]),
+                "history_values": tuple(values["history_values"]),
                 "statistics": tuple(StatisticColumn(**v) for v in values["statistics"]),
             }
         )

@@ -12,7 +12,7 @@ from mtl_jax.data.clean import FLAGS, Clean, clean
 from mtl_jax.data.config import DataConfig
 from mtl_jax.data.encoded import Encoded, encode, fit_statistics
 from mtl_jax.data.folder import FolderWriter
-from mtl_jax.data.history import history_types, next_items
+from mtl_jax.data.history import history_types, next_items, value_names
 from mtl_jax.data.prepared import FORMAT
 from mtl_jax.data.report import Report, count_labels
 from mtl_jax.data.schema import Categorical, HistoryOf, RawData, Schema, StatisticColumn
@@ -88,6 +88,7 @@ def _write_events(writer: FolderWriter, encoded: Encoded, features: np.ndarray) 
     writer.array("history/item", histories.item)
     writer.array("history/type", histories.type)
     writer.array("history/time", histories.time)
+    writer.array("history/row", histories.row)
 
 
 def _write_entities(writer: FolderWriter, encoded: Encoded) -> None:
@@ -139,7 +140,9 @@ def _write_vocabularies(
         for name, vocabulary in found.items():
             plain = name == "tags" and prefix == "cat_"
             vocabulary.save(folder / f"{'tags' if plain else prefix + name}.json")
-    train = features[encoded.split.part == 0]
+    first = encoded.split.part == 0
+    train = features[first]
+    values = {k: v[first & np.isfinite(v)] for k, v in encoded.events.labels.items()}
     spread = [float(column.std(dtype=np.float64)) for column in train.T]
     transforms = {
         "item_dense": asdict(encoded.item_side.standardise),
@@ -148,6 +151,11 @@ def _write_vocabularies(
             "mean": [float(column.mean(dtype=np.float64)) for column in train.T],
             "std": [value if value > 1e-6 else 1.0 for value in spread],
             "clip": clip,
+        },
+        "labels": {
+            k: {"mean": float(v.mean(dtype=np.float64)), "std": max(float(v.std()), 1e-6)}
+            for k, v in values.items()
+            if len(v)
         },
     }
     writer.json("vocab/transforms", transforms)
@@ -194,6 +202,7 @@ def _schema(
         statistics=statistics,
         history_types=history_types(raw.columns, history == "all"),
         history=history,
+        history_values=value_names(raw.columns, history == "all"),
         token_types=tokens is not None and tokens.types is not None,
     )
 

@@ -13,6 +13,10 @@ class ModelConfig:
     id_dropout:   share of rows whose ids are hidden in training, so that the unseen works.
     stats_dropout: an item whose id is dropped loses its statistics as well.
     user_layers, user_heads: the transformer over the behaviour history.
+    attended:     latest events of the history that transformer and attention read; 0 = all.
+    ridge_heads, ridge_width: linear models of the user over the whole history, solved in closed
+                  form (`mtl_jax.nn.ridge`): how many (0 = none), and the width of their item
+                  vectors.
     target_attention: attend from the row's item to the history (DIN, arXiv:1706.06978).
     dropout:      in towers, trunk and heads.
     trunk_dropout, input_dropout: in trunk and heads instead (None: `dropout`); of the trunk's
@@ -23,6 +27,7 @@ class ModelConfig:
                   tags and numbers, the wide path these and the scores: for logs too small to learn
                   vectors from their labels. No event task trains the towers then, only the
                   content and interest tasks do.
+    text_dropout: of the text vectors, before all else: for texts that memorise their items.
     text_hidden:  width of the hidden layer between text vector and item vector; 0 is linear.
     trunk, trunk_widths: a key of `mtl_jax.nn.trunks.TRUNKS` and its layer widths.
     head_width:   hidden width of each head.
@@ -41,6 +46,9 @@ class ModelConfig:
     stats_dropout: bool = True
     user_layers: int = 1
     user_heads: int = 4
+    attended: int = 0
+    ridge_heads: int = 0
+    ridge_width: int = 8
     target_attention: bool = True
     dropout: float = 0.1
     trunk_dropout: float | None = None
@@ -48,6 +56,7 @@ class ModelConfig:
     trunk_norm: bool = True
     inputs: Literal["all", "plain"] = "all"
     text_hidden: int = 0
+    text_dropout: float = 0.0
     trunk: str = "shared_bottom"
     trunk_widths: tuple[int, ...] = (128, 64)
     head_width: int = 32

@@ -27,7 +27,7 @@ class ItemTower(nn.Module):
         dtype = jnp.dtype(c.dtype)
         parts = []
         if text is not None:
-            x = text.astype(dtype)
+            x = nn.Dropout(c.text_dropout)(text.astype(dtype), deterministic=deterministic)
             if c.text_hidden:
                 x = nn.gelu(nn.Dense(c.text_hidden, dtype=dtype, name="text_hidden")(x))
             parts.append(nn.Dense(d, dtype=dtype, name="text")(x))

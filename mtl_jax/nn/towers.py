@@ -60,7 +60,7 @@ class Towers(nn.Module):
         item_keep = self._keep(batch["items/warm"], "item", deterministic)
         user_keep = self._keep(batch["u_warm"], "user", deterministic)
         items = ItemTower(c, s, name="item")(item_rows, item_keep, text, batch, deterministic)
-        user, memory = UserTower(c, s, name="user")(
+        user, memory, told = UserTower(c, s, name="user")(
             items, user_rows, user_keep, history_text, batch, deterministic
         )
         context = Context(c, s, name="context")(batch)
@@ -85,9 +85,10 @@ class Towers(nn.Module):
             found |= {"content_mean": mean, "content_max": best}
         stacked = jnp.stack([found[k] for k in scores.SCORES if k in found], -1)
         fused, gate = scores.Fusion(c, name="fusion")(stacked, context, user)
-        parts = [user, item, user * item, context, fused[:, None], stacked]
+        parts = [user, item, user * item, context, fused[:, None], stacked, *told]
         if c.target_attention:
-            seen = Attend(c.user_heads, c.dtype, name="target")(item, memory, batch["hist"] > 0)
+            attended = batch["hist"][:, : c.attended or None] > 0
+            seen = Attend(c.user_heads, c.dtype, name="target")(item, memory, attended)
             parts += [seen.astype(jnp.float32), item * seen]
         plain = [self._stats(batch, row_keep), batch["stats_user"]]
         if c.inputs == "plain":

@@ -6,7 +6,9 @@ import jax.numpy as jnp
 from mtl_jax.core.types import Array, Batch
 from mtl_jax.data.schema import Schema
 from mtl_jax.nn.config import ModelConfig
+from mtl_jax.nn.ridge import Ridge
 
+HISTORY = ("hist", "hist_type", "hist_age", "hist_value")
 PSEUDO_EVENTS = 5.0  # by which a history's mean is drawn to zero
 
 
@@ -67,7 +69,8 @@ class UserTower(nn.Module):
     """What the user is before any target item is known.
 
     items [U, D] and rows [B, >=D] (id rows), keep [B] (0 hides the id). Returns the user vector
-    [B, D] and the history's keys and values for target attention.
+    [B, D], the keys and values of the attended history for target attention, and (`ridge_heads`)
+    what the closed-form model says of the row's item: predictions and variances, [B, N] each.
     """
 
     config: ModelConfig
@@ -82,15 +85,20 @@ class UserTower(nn.Module):
         history_text: Array | None,
         batch: Batch,
         deterministic: bool,
-    ) -> tuple[Array, tuple[Array, Array]]:
+    ) -> tuple[Array, tuple[Array, Array], list[Array]]:
         c, d = self.config, self.config.width
         dtype = jnp.dtype(c.dtype)
-        hist = batch["hist"]
+        recent = {k: batch[k][:, : c.attended or None] for k in HISTORY if k in batch}
+        hist = recent["hist"]
         mask = (hist > 0).astype(dtype)
         x = jnp.take(items, hist, axis=0).astype(dtype)
-        x = x + nn.Embed(self.schema.history_types, d, dtype=dtype, name="type")(batch["hist_type"])
-        age = batch["hist_age"].astype(dtype)[..., None]  # log1p(hours) before the row
+        types = self.schema.history_types
+        x = x + nn.Embed(types, d, dtype=dtype, name="type")(recent["hist_type"])
+        age = recent["hist_age"].astype(dtype)[..., None]  # log1p(hours) before the row
         x = x + nn.Dense(d, dtype=dtype, name="age")(jnp.concatenate([age, jnp.exp(-age)], -1))
+        if "hist_value" in batch:
+            value = nn.Dense(d, dtype=dtype, use_bias=False, name="value")
+            x = x + value(recent["hist_value"].astype(dtype))
         position = self.param("position", nn.initializers.normal(0.02), (hist.shape[1], d))
         x = x + position.astype(dtype)
         for n in range(c.user_layers):
@@ -100,13 +108,19 @@ class UserTower(nn.Module):
         summary = Attend(c.user_heads, c.dtype, name="pool")(profile, memory, mask)
         # Drawn to zero where little is known, so that the number of events is not erased.
         mean = jnp.einsum("bhd,bh->bd", x, mask) / (jnp.sum(mask, 1) + PSEUDO_EVENTS)[:, None]
-        u = nn.Dense(d, dtype=dtype, name="merge")(jnp.concatenate([summary, mean, profile], -1))
+        parts = [summary, mean, profile]
+        told: list[Array] = []
+        if c.ridge_heads:
+            ridge = Ridge(c.ridge_heads, c.ridge_width, types, name="ridge")
+            users, *told = ridge(items, profile, batch)
+            parts.append(users.astype(dtype))
+        u = nn.Dense(d, dtype=dtype, name="merge")(jnp.concatenate(parts, -1))
         u = nn.LayerNorm(dtype=dtype, name="norm")(u)
         h = nn.Dropout(c.dropout)(u, deterministic=deterministic)
         h = nn.Dense(d, dtype=dtype, name="out")(
             nn.gelu(nn.Dense(2 * d, dtype=dtype, name="in")(h))
         )
-        return (u + h).astype(jnp.float32), memory
+        return (u + h).astype(jnp.float32), memory, told
 
     def _profile(
         self, rows: Array, keep: Array, history_text: Array | None, batch: Batch, dtype: jnp.dtype

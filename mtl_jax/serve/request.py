@@ -38,6 +38,7 @@ class Known:
     items: HostArray  # [n] most recent first
     types: HostArray
     times: HostArray
+    rows: HostArray
     consumed: HostArray
     context: dict[str, int]
     profile: dict[str, int]
@@ -59,11 +60,11 @@ def resolve(data: Prepared, request: Request) -> Known:
         profile[name] = _code(data, f"user_cat_{name}", value, f"--profile={name}={value}")
     empty: HostArray = np.zeros(0, np.int64)
     if not user:
-        return Known(0, now, empty, empty, empty, empty, context, profile)
+        return Known(0, now, empty, empty, empty, empty, empty, context, profile)
     rows = np.flatnonzero(np.asarray(e["user"]) == user)
     rows = rows[np.asarray(e["time"][rows]) < now]
     if not len(rows):
-        return Known(user, now, empty, empty, empty, empty, context, profile)
+        return Known(user, now, empty, empty, empty, empty, empty, context, profile)
     positive = np.asarray(e[f"label_{schema.positive}"][rows]) == 1
     last = rows[-1]
     start, stop = int(e["hist_start"][last]), int(e["hist_stop"][last])
@@ -76,9 +77,11 @@ def resolve(data: Prepared, request: Request) -> Known:
         [data.history["type"][start:stop], type_codes(schema, labels, everything)]
     )
     times = np.concatenate([data.history["time"][start:stop], e["time"][newest]])
+    entries = np.concatenate([data.history["row"][start:stop], newest])
     liked = items[:0] if everything else items
     consumed = np.unique(np.concatenate([liked, e["item"][rows[positive]]]))
-    return Known(user, now, items[::-1], types[::-1], times[::-1], consumed, context, profile)
+    items, types, times, entries = (x[::-1] for x in (items, types, times, entries))
+    return Known(user, now, items, types, times, entries, consumed, context, profile)
 
 
 def rows_for(data: Prepared, known: Known, items: HostArray, history: int) -> Rows:
@@ -93,8 +96,8 @@ def rows_for(data: Prepared, known: Known, items: HostArray, history: int) -> Ro
     stats = data.frozen_features(users, items, context, time, oldest_first)
     age = np.where(known.times > 0, (known.now - known.times) / HOUR, 0.0)
 
-    def latest(values: HostArray, dtype: type) -> HostArray:
-        out: HostArray = np.zeros(history, dtype)
+    def latest(values: HostArray, dtype: type, fill: int = 0) -> HostArray:
+        out: HostArray = np.full(history, fill, dtype)
         cut = values[:history]
         out[: len(cut)] = cut
         return np.broadcast_to(out, (n, history)).copy()
@@ -106,6 +109,7 @@ def rows_for(data: Prepared, known: Known, items: HostArray, history: int) -> Ro
         latest(known.items, np.int32),
         latest(known.types, np.int32),
         latest(np.log1p(np.maximum(age, 0.0)), np.float32),
+        data.history_values(latest(known.rows, np.int64, -1)),
         data.standardised(stats),
         context,
         profile={k: np.full(n, v, np.int32) for k, v in known.profile.items()},

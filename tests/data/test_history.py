@@ -13,6 +13,7 @@ from mtl_jax.data.history import (
     next_items,
     own_histories,
     type_codes,
+    value_names,
 )
 from mtl_jax.data.schema import Columns, Label
 
@@ -66,6 +67,9 @@ def test_own_histories_against_a_loop(rows: list[tuple[int, int, int, bool]]) ->
             and e.time[j] < e.time[i]
         ]
         assert cut(found, i) == wanted
+    assert (e.item[found.row] == found.item).all()
+    assert (e.time[found.row] == found.time).all()
+    assert (np.diff(found.row[np.argsort(e.user[found.row], kind="stable")]) != 0).all()
 
 
 @settings(max_examples=100, deadline=None)
@@ -103,6 +107,7 @@ def test_given_histories_drop_what_is_not_earlier() -> None:
     found = given_histories(e, item, np.array([0, 5, 0, 1]), None)
     assert cut(found, 0) == cut(found, 2) == []
     assert cut(found, 1) == [(1, 2, 5), (9, 1, 0)]
+    assert found.row.tolist() == [0, -1, 1]
     assert cut(found, 3) == [(2, 3, 7)]
     assert found.late == 2
 
@@ -119,6 +124,7 @@ def test_the_latest_earlier_event_dates_an_entry() -> None:
     e = events_of([(1, 2, 3, True), (1, 2, 5, True), (2, 2, 6, True), (1, 3, 7, True)])
     found = given_histories(e, np.array([2]), np.array([0, 0, 0, 1]), None)
     assert cut(found, 3) == [(2, 3, 5)]
+    assert found.row.tolist() == [1]
 
 
 def test_type_codes() -> None:
@@ -135,3 +141,4 @@ def test_type_codes() -> None:
     assert codes.tolist() == [1, 1 + 1 + 4 * 1, 1 + 2 + 4 * 3, 1 + 3 + 4 * 5, 1]
     assert history_types(COLUMNS) == 1 + 6 * 4
     assert codes.max() < history_types(COLUMNS)
+    assert value_names(COLUMNS) == ("dwell",)

@@ -117,6 +117,33 @@ def test_histories_are_before_the_row_and_most_recent_first(data):
     assert not holes.any(), "padding is at the end"
 
 
+def test_values_of_the_history_are_those_of_its_own_events(data):
+    """log_dwell has no range, so no type code tells of it; found by user, item and hour."""
+    assert data.schema.history_values == ("log_dwell",)
+    stream = stream_of(data)
+    rows = stream.assembler.event_rows(stream.index)
+    e = {
+        k: np.asarray(data.events[k]) for k in ("user", "item", "time", "split", "label_log_dwell")
+    }
+    train = e["label_log_dwell"][e["split"] == 0]
+    mean, std = np.nanmean(train, dtype=np.float64), np.nanstd(train, dtype=np.float64)
+    checked = 0
+    for r, j in zip(*np.nonzero(rows.history), strict=True):
+        hours = np.log1p(np.maximum(rows.time[r] - e["time"], 0) / 3600.0)
+        own = (e["user"] == rows.user[r]) & (e["item"] == rows.history[r, j])
+        found = np.flatnonzero(own & (np.abs(hours - rows.history_age[r, j]) < 1e-5))
+        value = e["label_log_dwell"][found]
+        if len(found) != 1:
+            continue
+        wanted = [0.0, 0.0] if np.isnan(value[0]) else [(value[0] - mean) / std, 1.0]
+        np.testing.assert_allclose(rows.history_value[r, j], wanted, rtol=1e-4, atol=1e-5)
+        checked += wanted[1]
+        if checked > 200:
+            break
+    assert checked > 200
+    assert not rows.history_value[rows.history == 0].any()
+
+
 def test_negatives_are_trained_items_and_their_share_is_corrected(data):
     stream = stream_of(data, negatives=8)
     warm = set(np.flatnonzero(data.items["warm"]).tolist())

@@ -65,6 +65,11 @@ def test_shapes_types_and_schema(raw: RawData, prepared: Prepared) -> None:
         assert codes[0] == 0
     assert schema.n_categories == 4
     assert prepared.history["type"].max() < schema.history_types
+    assert schema.history_values == ()
+    rows = np.asarray(prepared.history["row"])
+    assert len(rows)
+    for name in ("item", "time"):
+        assert (prepared.events[name][rows] == prepared.history[name]).all()
     assert isinstance(prepared.events["user"], np.memmap)
     with pytest.raises(KeyError):
         prepared.events["nothing"]

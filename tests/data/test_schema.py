@@ -21,6 +21,7 @@ SCHEMA = Schema(
         StatisticColumn("user.log_count", "user"),
     ),
     history_types=13,
+    history_values=("dwell",),
 )
 
 

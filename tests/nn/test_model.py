@@ -49,7 +49,14 @@ def make(data, folder):
             TaskSpec("next_item", "retrieval", "click", weight=0.2),
         )
         schema = data.schema
-        options = {"width": 8, "user_heads": 2, "trunk_widths": (8,), "head_width": 4} | model
+        options = {
+            "width": 8,
+            "user_heads": 2,
+            "ridge_heads": 2,
+            "ridge_width": 3,
+            "trunk_widths": (8,),
+            "head_width": 4,
+        } | model
         config = Config(
             tasks=three_part(*tasks, lam=0.1, mu=0.2, categories=schema.n_categories),
             encoder=EncoderChoice(
