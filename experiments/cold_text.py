@@ -25,7 +25,7 @@ from mtl_jax.core.types import HostArray
 from mtl_jax.data.assemble import TextSource
 from mtl_jax.data.pipeline import rows_of
 from mtl_jax.data.prepared import Prepared
-from mtl_jax.job import Job, open_job
+from mtl_jax.job import Job, centred, open_job
 from mtl_jax.metrics.base import MEAN
 from mtl_jax.metrics.bootstrap import Entry, estimate, paired_difference
 from mtl_jax.metrics.registry import METRICS
@@ -67,6 +67,8 @@ def variants(config: Config, workdir: Path) -> dict[str, Job]:
     base = jobs["minilm"]
     assert base.assembler.text.vectors is not None
     vectors = tfidf(base.data, base.assembler.text.vectors.shape[1])
+    if config.encoder.centre:
+        vectors = centred(vectors, np.asarray(base.data.items["warm"]))
     assembler = dataclasses.replace(base.assembler, text=TextSource(vectors=vectors))
     jobs["tfidf"] = dataclasses.replace(base, workdir=workdir / "tfidf", assembler=assembler)
     return jobs

@@ -153,6 +153,8 @@ def text_source(
 ) -> tuple[EncoderConfig | None, TextSource, Params | None]:
     """(encoder if a part of it trains, where texts come from, its trainable parameters)."""
     choice = config.encoder
+    if choice.centre and choice.train_layers:
+        raise UserError("encoder.centre is for frozen vectors: it needs encoder.train_layers=0")
     if config.model.history_text and (not choice.folder or choice.train_layers != -1):
         raise UserError("model.history_text needs an encoder with encoder.train_layers=-1")
     if not choice.folder:
@@ -172,6 +174,8 @@ def text_source(
                 cache, frozen, params, tokens, offsets, choice.pooling,
                 tokenizer=tokenizer, progress=progress,
             )  # fmt: skip
+            if choice.centre:
+                vectors = centred(vectors, np.asarray(data.items["warm"]))
             return None, TextSource(vectors=vectors), None
         states = None
         if cut.layer:
@@ -182,6 +186,21 @@ def text_source(
     history = choice.history_tokens if config.model.history_text else 0
     source = TextSource(None, tokens, offsets, states, choice.row_tokens, history)
     return encoder, source, split_params(encoder, params, _train_layers(config))[1]
+
+
+def centred(vectors: HostArray, warm: HostArray) -> HostArray:
+    """Vectors [n, Dt] less the mean of the `warm` ones, over their spread [] in all columns.
+
+    Row 0, no item, stays zero.
+    """
+    x = np.asarray(vectors, np.float32)
+    if not warm.any():
+        return x
+    seen = x[warm]
+    centre = seen.mean(0)
+    out: HostArray = (x - centre) / max(float((seen - centre).std()), 1e-6)
+    out[0] = 0.0
+    return out
 
 
 def label_stats(assembler: Assembler) -> dict[str, LabelStats]:

@@ -14,6 +14,8 @@ class EncoderChoice:
     random: keep the shape and tokenizer but draw random weights (an ablation).
     row_tokens: L, tokens of a packed row where the encoder trains.
     history_tokens: tokens of the history rendered as text (`model.history_text`).
+    centre: take the trained items' mean off frozen pooled vectors and divide by their spread: most
+        of a mean-pooled vector is common to all texts.
     cache: folder of frozen outputs; "" is beside the prepared data.
     """
 
@@ -23,4 +25,5 @@ class EncoderChoice:
     random: bool = False
     row_tokens: int = 128
     history_tokens: int = 128
+    centre: bool = False
     cache: str = ""
