@@ -115,8 +115,10 @@ class UserTower(nn.Module):
             users, *told = ridge(items, profile, batch)
             parts.append(users.astype(dtype))
         u = nn.Dense(d, dtype=dtype, name="merge")(jnp.concatenate(parts, -1))
-        u = nn.LayerNorm(dtype=dtype, name="norm")(u)
-        h = nn.Dropout(c.dropout)(u, deterministic=deterministic)
+        h = nn.LayerNorm(dtype=dtype, name="norm")(u)
+        if not c.ridge_heads:  # a closed-form user is the shorter the less is known: kept so
+            u = h
+        h = nn.Dropout(c.dropout)(h, deterministic=deterministic)
         h = nn.Dense(d, dtype=dtype, name="out")(
             nn.gelu(nn.Dense(2 * d, dtype=dtype, name="in")(h))
         )
