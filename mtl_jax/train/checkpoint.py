@@ -28,6 +28,7 @@ class Checkpoints:
             (folder / ".writable").unlink()
         except OSError as error:
             raise UserError(f"--workdir: cannot write to {folder}: {error.strerror}") from None
+        self._folder = folder
         self._manager = ocp.CheckpointManager(
             folder, options=ocp.CheckpointManagerOptions(preservation_policy=keep)
         )
@@ -69,6 +70,7 @@ class Checkpoints:
 
     def restore(self, step: int, abstract_state: Any) -> Any:
         """The state of a step, placed as `abstract_state` (shapes, dtypes, shardings) says."""
+        _same_arrays(step, abstract_state, self._folder / str(step) / "state")
         item = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
         try:
             state = self._manager.restore(step, args=item)["state"]
@@ -77,7 +79,6 @@ class Checkpoints:
                 f"checkpoint {step} does not fit this configuration (was the model or the data "
                 f"changed? use another --workdir): {str(error)[:300]}"
             ) from error
-        _same_shapes(step, abstract_state, state)
         return state
 
     def close(self) -> None:
@@ -95,14 +96,25 @@ class _Step(preservation_policy.PreservationPolicy):
         return [c.step == self.step for c in checkpoints]
 
 
-def _same_shapes(step: int, wanted: Any, found: Any) -> None:
-    """Refuse a checkpoint whose arrays were cast or cut to fit."""
-    pairs = zip(
-        jax.tree_util.tree_flatten_with_path(wanted)[0], jax.tree.leaves(found), strict=True
-    )
-    for (path, want), have in pairs:
-        if want.shape != have.shape or want.dtype != have.dtype:
-            raise UserError(
-                f"checkpoint {step}: {path_of(path)} is {have.dtype}{have.shape}, "
-                f"this configuration needs {want.dtype}{want.shape}: use another --workdir"
-            )
+def _same_arrays(step: int, wanted: Any, stored: Path) -> None:
+    """Refuse a checkpoint of other arrays before Orbax casts or cuts them to fit."""
+    with ocp.StandardCheckpointer() as reader:
+        tree = reader.metadata(stored).item_metadata.tree
+    there = {array.name: array for array in jax.tree.leaves(tree)}
+    for path, want in jax.tree_util.tree_flatten_with_path(wanted)[0]:
+        have = there.pop(jax.tree_util.keystr(path, simple=True, separator="."), None)
+        if have is None:
+            found = "is not in it"
+        elif (have.shape, have.dtype) != (want.shape, want.dtype):
+            found = f"is {have.dtype}{list(have.shape)}"
+        else:
+            continue
+        raise UserError(
+            f"checkpoint {step}: {path_of(path)} {found}, this configuration needs "
+            f"{want.dtype}{list(want.shape)}: use another --workdir"
+        )
+    if there:
+        raise UserError(
+            f"checkpoint {step} has {min(there)!r}, which this configuration does not: use another "
+            "--workdir"
+        )

@@ -10,7 +10,8 @@ STATE = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.int32(4)}
 
 
 def abstract(**changes):
-    return jax.eval_shape(lambda: {k: jnp.asarray(v) for k, v in {**STATE, **changes}.items()})
+    wanted = {k: v for k, v in {**STATE, **changes}.items() if v is not None}
+    return jax.eval_shape(lambda: {k: jnp.asarray(v) for k, v in wanted.items()})
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +41,17 @@ def test_state_and_meta_come_back_and_the_best_is_kept(folder):
     "changes",
     [
         {"w": np.zeros((2, 4), np.float32)},
+        {"w": np.zeros((2, 3), np.float16)},
+        {"n": np.float32(0)},
         {"extra": np.zeros(2, np.float32)},
+        {"w": None},
     ],
-    ids=["shape", "another leaf"],
+    ids=["shape", "less precision", "another kind", "a leaf more", "a leaf less"],
 )
-def test_a_state_of_another_form_is_refused(folder, changes):
+def test_a_state_of_another_form_is_refused_by_name(folder, changes):
     checkpoints = Checkpoints(folder)
-    with pytest.raises(UserError, match="another --workdir"):
+    name = next(iter(changes))
+    with pytest.raises(UserError, match=rf"{name}.*another --workdir"):
         checkpoints.restore(4, abstract(**changes))
     checkpoints.close()
 
