@@ -55,9 +55,9 @@ class Rows:
     """n rows to be put into a batch, from prepared events or from a request.
 
     history, history_type [n, H] (most recent first, 0 = none), history_age [n, H] as log1p of the
-    hours before the row; history_value [n, H, 2 V] of
-    `Prepared.history_values`; stats [n, F] standardised; context name -> [n]; labels, masks task
-    -> [n] or [n, C]; profile name -> [n] codes that stand in for the users' own.
+    hours before the row; history_value [n, H, 2 V] of `Prepared.history_values`; stats [n, F]
+    standardised; context name -> [n]; labels, masks task -> [n] or [n, C]; profile name -> [n]
+    codes that stand in for the users' own.
     """
 
     user: HostArray

@@ -98,8 +98,11 @@ class _Step(preservation_policy.PreservationPolicy):
 
 def _same_arrays(step: int, wanted: Any, stored: Path) -> None:
     """Refuse a checkpoint of other arrays before Orbax casts or cuts them to fit."""
-    with ocp.StandardCheckpointer() as reader:
-        tree = reader.metadata(stored).item_metadata.tree
+    try:
+        with ocp.StandardCheckpointer() as reader:
+            tree = reader.metadata(stored).item_metadata.tree
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"checkpoint {step}: {stored} cannot be read: {error}") from error
     there = {array.name: array for array in jax.tree.leaves(tree)}
     for path, want in jax.tree_util.tree_flatten_with_path(wanted)[0]:
         have = there.pop(jax.tree_util.keystr(path, simple=True, separator="."), None)

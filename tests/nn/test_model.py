@@ -307,6 +307,24 @@ def test_the_history_as_text_needs_an_encoder_that_trains(make):
             make(history_text=True, **options)
 
 
+def test_attention_reads_the_latest_events_and_the_ridge_all_of_them(make, batch):
+    old = batch["hist"].copy()
+    old[..., 3] = np.where(old[..., 3] > 0, old[..., 3] % (old.max() - 1) + 1, 0)
+    assert (old != batch["hist"]).any()
+    first = {k: v if k.startswith("uniq/") else v[0] for k, v in batch.items()}
+    for heads, counts in ((0, False), (2, True)):
+        job = make(attended=2, ridge_heads=heads)
+        params, tables = drawn_state(job)
+        rep = jax.jit(
+            lambda b, j=job, p=params, t=tables: j.model.forward(
+                p, j.model.gather(t, b), b, jax.random.PRNGKey(0), False
+            )[0]["user"],
+            compiler_options=FAST,
+        )
+        moved_by = np.abs(rep(first) - rep({**first, "hist": old[0]})).max()
+        assert (moved_by > 1e-4) == counts
+
+
 def test_with_plain_inputs_no_event_label_trains_the_towers(make, batch):
     job = make(inputs="plain", wide_text=True)
     params, tables = drawn_state(job)

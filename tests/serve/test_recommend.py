@@ -7,7 +7,7 @@ from mtl_jax.core.errors import UserError
 from mtl_jax.restore import open_trained
 from mtl_jax.serve.config import RankConfig
 from mtl_jax.serve.recommend import Recommender, placed
-from mtl_jax.serve.request import Request, resolve
+from mtl_jax.serve.request import Request, resolve, rows_for
 from tiny_config import TASKS
 
 
@@ -124,6 +124,17 @@ def test_the_newest_positive_is_in_the_history(data, user):
     known = resolve(data, Request(user))
     assert known.items[0] == data.events["item"][had[-1]]
     assert set(known.consumed) == set(np.asarray(data.events["item"])[had].tolist())
+
+
+def test_a_request_sees_the_history_that_an_event_of_that_moment_saw(trained, data, user):
+    dense = data.vocabulary("users").values.index(user)
+    row = np.flatnonzero(np.asarray(data.events["user"]) == dense)[-1:]
+    event = trained.job.assembler.event_rows(row)
+    assert event.history_value[..., 1].any()
+    known = resolve(data, Request(user, now=int(event.time[0])))
+    asked = rows_for(data, known, event.item, event.history.shape[1])
+    for name in ("history", "history_type", "history_age", "history_value"):
+        np.testing.assert_allclose(getattr(asked, name), getattr(event, name), rtol=1e-6)
 
 
 def test_candidates_are_the_best_of_the_retrieval_task(recommender, data, user):
