@@ -55,7 +55,17 @@ def check_tables(raw: RawData) -> RawData:
         floats=columns.user_dense,
         may_be_empty=True,
     )
-    return replace(raw, events=events, items=items, users=users)
+    earlier = raw.earlier
+    if earlier is not None:
+        earlier = _typed(
+            f"{raw.name}: earlier",
+            earlier,
+            strings=("user", "item"),
+            floats=labels,
+            integers=("time",),
+            may_be_empty=True,
+        )
+    return replace(raw, events=events, items=items, users=users, earlier=earlier)
 
 
 def _typed(

@@ -16,7 +16,14 @@ from mtl_jax.data.report import Report, RuleCount, examples
 from mtl_jax.data.schema import Label, RawData
 
 # Bits of events/flag.npy. Rows with a flag are scored but feed neither histories nor statistics.
-FLAGS = {"missing": 1, "impossible time": 2, "unknown item": 4, "duplicate event": 8}
+FLAGS = {
+    "missing": 1,
+    "impossible time": 2,
+    "unknown item": 4,
+    "duplicate event": 8,
+    "bot": 16,  # these two by `mtl_jax.data.fitted`
+    "outlier": 32,
+}
 
 _SHOWN = ("user", "item", "time")
 

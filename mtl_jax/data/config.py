@@ -51,6 +51,27 @@ class StatisticsConfig:
 
 
 @dataclass(frozen=True)
+class FittedConfig:
+    """What is fitted on training rows beside statistics, and used as it is on all others.
+
+    bot_events: who has that many training rows within one hour is a bot: dropped from the training
+        rows, flagged in the others; 0 keeps everyone.
+    outlier_fences: numbers are cut to that many interquartile ranges beyond the quartiles of the
+        training rows, 3 is usual; labels without a range too, in training rows (later rows are
+        flagged and keep theirs); 0 keeps everything.
+    min_count: categories, tags and contexts that fewer training entities (or rows) have share
+        code 0 or a bucket.
+    buckets: (column, n): values without a code of their own are hashed into n codes, later ones too;
+        other columns take them as unknown.
+    """
+
+    bot_events: int = 0
+    outlier_fences: float = 0.0
+    min_count: int = 1
+    buckets: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True)
 class WorldConfig:
     """The generated shop: number of events and seed."""
 
@@ -65,33 +86,51 @@ class DataConfig:
     source: a key of `mtl_jax.data.sources.SOURCES`.
     folder: the raw folder (unused by "world").  prepared: the folder to write; ""
         is `prepared` in the working folder.
+    schema: of "tables": the file that says what the columns are; "" is schema.toml in the folder.
     template: an item's text, `{column}` for the item's columns.
     template_pair: the second text of a pair, "" for none.
     tokenizer: a local Hugging Face folder; "" writes texts and no tokens.
     max_tokens: texts are cut to it, special tokens included.
     split: "time" (by global time), "leave_last_out" (each user's last event is test, the one
-        before valid) or "given" (the source's own parts).
+        before valid), "given" (the source's own parts), "ratio" (rows drawn by `split_seed`),
+        "kfold" (fold `fold` of `folds` is valid, the others train, nothing is test), "rolling" (the
+        rows in `folds` + 1 spans of equal numbers by time: span `fold` + 1 is valid, those before
+        it train, those after it are left out) or "file" (as `split_file` says, a `split.parquet`).
+        Where rows are drawn ("ratio", "file", "kfold" by row) training rows may be later than
+        those they are judged by; histories then hold training rows alone.
     valid_from, test_from: unix seconds at which the parts of "time" begin; 0 takes fractions.
-    valid_fraction, test_fraction: of "time"; measured as `fraction_of` says, in rows or in the
-        span of time.
+    valid_fraction, test_fraction: of "time" and "ratio"; for "time" measured as `fraction_of` says,
+        in rows or in the span of time.
+    stratify: of "ratio": a binary label, drawn so that its share is the same in all parts; "" none.
+    fold_by: of "kfold": what is drawn into folds, rows or users with all their rows.
     history: what histories hold: "positive" events, or "all" (with what came of each in its type).
     latest_time: unix seconds after which a time is impossible; 0 is the clock when preparing.
+    valid_day: of "kuairand": as 20220505, the day that is valid; days before it train.
     """
 
     source: str = "world"
     folder: str = ""
     prepared: str = ""
+    schema: str = ""
     template: str = "{title}. {description}"
     template_pair: str = ""
     tokenizer: str = ""
     max_tokens: int = 128
-    split: Literal["time", "leave_last_out", "given"] = "time"
+    split: Literal["time", "leave_last_out", "given", "ratio", "kfold", "rolling", "file"] = "time"
     valid_from: int = 0
     test_from: int = 0
     valid_fraction: float = 0.1
     test_fraction: float = 0.1
     fraction_of: Literal["rows", "time"] = "rows"
+    split_seed: int = 0
+    stratify: str = ""
+    folds: int = 5
+    fold: int = 0
+    fold_by: Literal["row", "user"] = "row"
+    split_file: str = ""
     latest_time: int = 0
     history: Literal["positive", "all"] = "positive"
+    valid_day: int = 0
+    fitted: FittedConfig = FittedConfig()
     statistics: StatisticsConfig = StatisticsConfig()
     world: WorldConfig = WorldConfig()

@@ -3,9 +3,11 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+import polars as pl
 
 from mtl_jax.core.errors import UserError
 from mtl_jax.data.config import DataConfig
+from mtl_jax.data.fitted import Fitted, fitted_rules
 from mtl_jax.data.history import (
     EventColumns,
     Histories,
@@ -15,12 +17,13 @@ from mtl_jax.data.history import (
 )
 from mtl_jax.data.history_features import Entries, HistoryStatistics, fit_history
 from mtl_jax.data.schema import RawData
-from mtl_jax.data.split import Split, split_events
+from mtl_jax.data.split import LEFT_OUT, Split, left_out, split_events, split_frame
 from mtl_jax.data.statistics import Statistics, fit
 from mtl_jax.data.tables import (
     Entities,
     Events,
     attributes_of,
+    check_buckets,
     encode_contexts,
     encode_events,
     encode_items,
@@ -33,12 +36,18 @@ from mtl_jax.data.vocab import Vocabulary
 
 @dataclass(frozen=True)
 class Encoded:
-    """All that is known before statistics and texts."""
+    """All that is known before statistics and texts.
+
+    split: of the events that are kept.  parts: what split.parquet holds, of all.
+    fitted: what the fitted rules found.
+    """
 
     users: Vocabulary
     items: Vocabulary
     events: Events
     split: Split
+    parts: pl.DataFrame
+    fitted: Fitted
     histories: Histories
     positive: EventColumns
     item_side: Entities
@@ -49,10 +58,16 @@ class Encoded:
 
 def encode(raw: RawData, config: DataConfig) -> Encoded:
     """Ids, split, histories, vocabularies; `raw` is cleaned (it has `row` and `flag`)."""
+    check_buckets(raw.columns, config.fitted)
     users, items = entity_ids(raw)
     events = encode_events(raw, users, items)
     given = events.frame["split"].to_numpy() if "split" in events.frame.columns else None
-    split = split_events(events.user, events.time, events.row, config, given)
+    split = split_events(events.user, events.time, events.row, config, given, events.labels)
+    fitted = fitted_rules(events, split.part, raw.columns.labels, config.fitted)
+    split = left_out(split, events.row, fitted.dropped)
+    written = split_frame(events.row, split.part)
+    kept = np.flatnonzero(split.part != LEFT_OUT)
+    events, split = fitted.events.take(kept), replace(split, part=split.part[kept])
     train = split.part == 0
     everything = config.history == "all"
     positive = EventColumns(
@@ -64,13 +79,16 @@ def encode(raw: RawData, config: DataConfig) -> Encoded:
     )
     usable = (events.flag == 0) & (events.user > 0) & (events.item > 0)
     remembered = replace(positive, positive=usable) if everything else positive
+    if split.drawn:
+        remembered = replace(remembered, positive=remembered.positive & train)
     if everything and ("history" in events.frame.columns or config.statistics.history):
         raise UserError(
             'data.history="all" needs a source without given histories, and '
             "data.statistics.history=False"
         )
-    histories, seen = _histories(events, remembered, items, train)
-    context_vocabularies, contexts = encode_contexts(events, raw.columns, train)
+    earlier = _earlier(raw, users, items, everything)
+    histories, seen = _histories(events, remembered, items, train, earlier)
+    context_vocabularies, contexts = encode_contexts(events, raw.columns, train, config.fitted)
     warm_items, warm_users = np.zeros(len(items), bool), np.zeros(len(users), bool)
     warm_items[events.item[train]] = warm_users[events.user[train]] = True
     return Encoded(
@@ -78,21 +96,28 @@ def encode(raw: RawData, config: DataConfig) -> Encoded:
         items,
         events,
         split,
+        written,
+        fitted,
         histories,
         positive,
-        encode_items(raw, items, warm_items, seen),
-        encode_users(raw, users, warm_users),
+        encode_items(raw, items, warm_items, seen, config.fitted),
+        encode_users(raw, users, warm_users, config.fitted),
         context_vocabularies,
         contexts,
     )
 
 
 def _histories(
-    events: Events, positive: EventColumns, items: Vocabulary, train: np.ndarray
+    events: Events,
+    positive: EventColumns,
+    items: Vocabulary,
+    train: np.ndarray,
+    earlier: EventColumns | None,
 ) -> tuple[Histories, np.ndarray]:
-    """Histories, and the items that training rows' given histories show."""
+    """Histories, and the items that histories show from outside the log (given, or earlier)."""
     if "history" not in events.frame.columns:
-        return own_histories(positive), np.zeros(0, np.int64)
+        seen = np.zeros(0, np.int64) if earlier is None else np.unique(earlier.item)
+        return own_histories(positive, earlier), seen
     lists = events.frame["history"]
     lengths = lists.list.len().fill_null(0).to_numpy().astype(np.int64)
     item = items.encode(lists.list.explode(empty_as_null=False, keep_nulls=False))
@@ -104,6 +129,26 @@ def _histories(
             raise UserError("events: history and history_time differ in length")
     histories = given_histories(positive, item, lengths, times)
     return histories, np.unique(item[np.repeat(train, lengths)])
+
+
+def _earlier(
+    raw: RawData, users: Vocabulary, items: Vocabulary, everything: bool
+) -> EventColumns | None:
+    """The source's earlier events, in order of time; unknown users and items stand nowhere."""
+    if raw.earlier is None:
+        return None
+    frame = raw.earlier.drop_nulls("time").sort("time", maintain_order=True)
+    labels = {
+        label.name: frame[label.name].fill_null(np.nan).to_numpy().astype(np.float32)
+        for label in raw.columns.labels
+    }
+    return EventColumns(
+        users.encode(frame["user"]),
+        items.encode(frame["item"]),
+        frame["time"].to_numpy().astype(np.int64),
+        type_codes(raw.columns, labels, everything),
+        np.ones(frame.height, bool) if everything else labels[raw.columns.positive] == 1,
+    )
 
 
 def fit_statistics(

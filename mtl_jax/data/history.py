@@ -11,7 +11,7 @@ only where histories hold all events (`DataConfig.history = "all"`). Value label
 of are read from the entry's own event (`history/row.npy`, -1 where the log does not have it).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,21 +92,27 @@ def type_codes(
     return code.astype(np.int8)
 
 
-def own_histories(events: EventColumns) -> Histories:
-    """Histories from the log itself."""
+def own_histories(events: EventColumns, earlier: EventColumns | None = None) -> Histories:
+    """Histories from the log itself, and from events that are not in it but known as well."""
     pool = _by_user(events, events.positive)
-    keys = _keys(events, pool)
-    wanted = _keys(events, slice(None))
-    starts = np.searchsorted(events.user[pool], events.user, side="left")
-    stops = np.searchsorted(keys, wanted, side="left")
-    return Histories(
-        events.item[pool],
-        events.type[pool],
-        events.time[pool],
-        pool,
-        starts,
-        np.maximum(starts, stops),
+    user, item, kind, time = (
+        column[pool] for column in (events.user, events.item, events.type, events.time)
     )
+    if earlier is not None:
+        kept = _by_user(earlier, earlier.positive)
+        user, item = np.append(earlier.user[kept], user), np.append(earlier.item[kept], item)
+        kind, time = np.append(earlier.type[kept], kind), np.append(earlier.time[kept], time)
+        pool = np.append(np.full(len(kept), -1), pool)
+        order = np.lexsort((time, user))
+        user, item, kind, time, pool = (v[order] for v in (user, item, kind, time, pool))
+    low = int(min(time.min(initial=0), events.time.min(initial=0)))
+    span = int(max(time.max(initial=0), events.time.max(initial=0))) - low + 1
+    keys, wanted = (
+        u.astype(np.int64) * span + (t - low) for u, t in ((user, time), (events.user, events.time))
+    )
+    starts = np.searchsorted(user, events.user, side="left")
+    stops = np.searchsorted(keys, wanted, side="left")
+    return Histories(item, kind, time, pool, starts, np.maximum(starts, stops))
 
 
 def given_histories(
@@ -176,7 +182,7 @@ def _by_user(events: EventColumns, chosen: np.ndarray) -> np.ndarray:
     return rows[np.argsort(events.user[rows], kind="stable")]
 
 
-def _keys(events: EventColumns, rows: np.ndarray | Sequence[int] | slice) -> np.ndarray:
+def _keys(events: EventColumns, rows: np.ndarray) -> np.ndarray:
     """(user, time) as one int64, in the order of the pair."""
     low = int(events.time.min(initial=0))
     span = int(events.time.max(initial=0)) - low + 1

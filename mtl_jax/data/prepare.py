@@ -29,8 +29,13 @@ def prepare(config: DataConfig) -> Path:
     target = Path(config.prepared)
     if up_to_date(config, target):
         return target
-    options = asdict(config.world) if config.source == "world" else {}
-    return prepare_raw(SOURCES[config.source](config.folder, **options), config)
+    own: dict[str, dict[str, Any]] = {
+        "world": asdict(config.world),
+        "kuairand": {"valid_day": config.valid_day},
+        "tables": {"schema": config.schema},
+    }
+    raw = SOURCES[config.source](config.folder, **own.get(config.source, {}))
+    return prepare_raw(raw, config)
 
 
 def prepare_raw(raw: RawData, config: DataConfig) -> Path:
@@ -69,8 +74,11 @@ def up_to_date(config: DataConfig, target: Path) -> bool:
 def _config_record(config: DataConfig) -> dict[str, Any]:
     """The configuration without paths: what they lead to is recorded by its hash."""
     record: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    for path in ("folder", "prepared", "tokenizer"):
+    for path in ("folder", "prepared", "tokenizer", "schema"):
         del record[path]
+    if config.source == "tables":
+        schema = Path(config.schema or Path(config.folder) / "schema.toml")
+        record["schema"] = file_digest(schema) if schema.is_file() else ""
     return record
 
 

@@ -16,7 +16,7 @@ from mtl_jax.data.schema import Schema
 from mtl_jax.data.statistics import Statistics
 from mtl_jax.data.vocab import Vocabulary
 
-FORMAT = 3  # raised whenever the bytes of a prepared folder change their meaning
+FORMAT = 4  # raised whenever the bytes of a prepared folder change their meaning
 
 
 class Columns(Mapping[str, np.ndarray]):

@@ -40,11 +40,26 @@ class LabelCount:
 
 
 @dataclass(frozen=True)
+class ColumnCount:
+    """A column of items, users or events.
+
+    what: for a categorical column how many values have codes, for numbers mean and spread, both of
+        what was fitted.  empty: share of the table's rows without a value, or with an unknown one.
+    """
+
+    table: str
+    column: str
+    what: str
+    empty: float
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything a reader should know before trusting the prepared data."""
 
     rules: tuple[RuleCount, ...]
     labels: tuple[LabelCount, ...] = ()
+    columns: tuple[ColumnCount, ...] = ()
     notes: tuple[str, ...] = ()
 
     def count(self, rule: str) -> RuleCount:
@@ -59,6 +74,7 @@ class Report:
         return {
             "rules": [{**vars(rule), "examples": list(rule.examples)} for rule in self.rules],
             "labels": [dict(vars(label)) for label in self.labels],
+            "columns": [dict(vars(column)) for column in self.columns],
             "notes": list(self.notes),
         }
 
@@ -83,6 +99,10 @@ class Report:
             "| label | part | rows | with a value | mean | note |",
             "|---|---|---|---|---|---|",
             *labels,
+            "",
+            "| table | column | fitted | missing or unknown |",
+            "|---|---|---|---|",
+            *(f"| {c.table} | {c.column} | {c.what} | {c.empty:.1%} |" for c in self.columns),
             "",
             *(f"- {note}" for note in self.notes),
         ]

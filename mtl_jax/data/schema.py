@@ -56,6 +56,8 @@ class RawData:
         `history_time` (list[int], unix seconds, 0 = unknown).
     items: item (str) and its text, category, ... columns.  users: user (str) and its profile.
     files: (file name inside the raw folder, sha256) of what was read.
+    earlier: events that stand in histories and nowhere else (from before the log, say): user,
+        item, time (at which they are known at the latest), the labels. Ties keep their order.
     """
 
     name: str
@@ -64,6 +66,7 @@ class RawData:
     users: pl.DataFrame
     columns: Columns
     files: tuple[tuple[str, str], ...] = ()
+    earlier: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True)

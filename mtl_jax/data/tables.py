@@ -5,7 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from mtl_jax.core.errors import UserError
+from mtl_jax.core.names import nearest
 from mtl_jax.data.clean import FLAGS
+from mtl_jax.data.config import FittedConfig
 from mtl_jax.data.keys import Attributes
 from mtl_jax.data.schema import Columns, RawData
 from mtl_jax.data.statistics import Rows
@@ -34,6 +37,20 @@ class Events:
     row: np.ndarray
     flag: np.ndarray
     labels: dict[str, np.ndarray]
+
+    def take(self, rows: np.ndarray) -> "Events":
+        """Those rows, ascending."""
+        if len(rows) == len(self.row):
+            return self
+        return Events(
+            self.frame[rows],
+            self.user[rows],
+            self.item[rows],
+            self.time[rows],
+            self.row[rows],
+            self.flag[rows],
+            {name: column[rows] for name, column in self.labels.items()},
+        )
 
 
 @dataclass(frozen=True)
@@ -81,7 +98,11 @@ def entity_ids(raw: RawData) -> tuple[Vocabulary, Vocabulary]:
 
 
 def encode_items(
-    raw: RawData, ids: Vocabulary, warm: np.ndarray, also_seen: np.ndarray
+    raw: RawData,
+    ids: Vocabulary,
+    warm: np.ndarray,
+    also_seen: np.ndarray,
+    config: FittedConfig,
 ) -> Entities:
     """The items' arrays; fitted on items of training rows and of their given histories.
 
@@ -99,14 +120,15 @@ def encode_items(
         columns.item_dense,
         warm,
         seen,
+        config,
     )
 
 
-def encode_users(raw: RawData, ids: Vocabulary, warm: np.ndarray) -> Entities:
+def encode_users(raw: RawData, ids: Vocabulary, warm: np.ndarray, config: FittedConfig) -> Entities:
     """The users' arrays; fitted on users with a training row."""
     columns = raw.columns
     frame = _with_unknown(raw.users, "user", ids)
-    return _encode(frame, columns.user_categorical, "", columns.user_dense, warm, warm)
+    return _encode(frame, columns.user_categorical, "", columns.user_dense, warm, warm, config)
 
 
 def _with_unknown(frame: pl.DataFrame, key: str, ids: Vocabulary) -> pl.DataFrame:
@@ -122,28 +144,36 @@ def _encode(
     dense: tuple[str, ...],
     warm: np.ndarray,
     seen: np.ndarray,
+    config: FittedConfig,
 ) -> Entities:
-    fitted = frame.filter(pl.Series(seen))
-    vocabularies = {name: fit_categorical(fitted[name]) for name in categorical}
+    fitted, buckets = frame.filter(pl.Series(seen)), dict(config.buckets)
+    vocabularies = {
+        name: fit_categorical(fitted[name], config.min_count, buckets.get(name, 0))
+        for name in categorical
+    }
     codes = {name: vocabularies[name].encode(frame[name]) for name in categorical}
     tag_codes = np.zeros((frame.height, 0), np.int32)
     n_tags = 0
     if tags:
-        tag_vocabulary = fit_tags(fitted[tags])
+        tag_vocabulary = fit_tags(fitted[tags], config.min_count, buckets.get(tags, 0))
         tag_codes, n_tags = encode_tags(tag_vocabulary, frame[tags]), len(tag_vocabulary)
         vocabularies["tags"] = tag_vocabulary
-    standardise = fit_standardise(fitted, dense)
+    standardise = fit_standardise(fitted, dense, config.outlier_fences)
     return Entities(
         vocabularies, codes, tag_codes, n_tags, standardise, standardise.encode(frame), warm
     )
 
 
 def encode_contexts(
-    events: Events, columns: Columns, train: np.ndarray
+    events: Events, columns: Columns, train: np.ndarray, config: FittedConfig
 ) -> tuple[dict[str, Vocabulary], dict[str, np.ndarray]]:
     """Context codes of every event; vocabularies of the training rows [N] bool."""
     fitted = events.frame.filter(pl.Series(train))
-    vocabularies = {name: fit_categorical(fitted[name]) for name in columns.context}
+    buckets = dict(config.buckets)
+    vocabularies = {
+        name: fit_categorical(fitted[name], config.min_count, buckets.get(name, 0))
+        for name in columns.context
+    }
     codes = {name: vocabularies[name].encode(events.frame[name]) for name in columns.context}
     return vocabularies, codes
 
@@ -165,6 +195,22 @@ def attributes_of(
         category=columns.item_category,
         item_dense={name: dense[:, i] for i, name in enumerate(names)},
     )
+
+
+def check_buckets(columns: Columns, config: FittedConfig) -> None:
+    """UserError for buckets of a column that is not there, or of no size."""
+    known = [
+        *(name for name in (columns.item_category, columns.item_tags) if name),
+        *columns.item_categorical,
+        *columns.user_categorical,
+        *columns.context,
+    ]
+    for name, size in config.buckets:
+        if name not in known or size < 1:
+            raise UserError(
+                f"data.fitted.buckets=({name!r}, {size}): name a column and at least one bucket. "
+                f"{nearest(name, known)}"
+            )
 
 
 def rows_of(events: Events, contexts: dict[str, np.ndarray], chosen: np.ndarray) -> Rows:

@@ -14,9 +14,9 @@ from mtl_jax.data.encoded import Encoded, encode, fit_statistics
 from mtl_jax.data.folder import FolderWriter
 from mtl_jax.data.history import history_types, next_items, value_names
 from mtl_jax.data.prepared import FORMAT
-from mtl_jax.data.report import Report, count_labels
+from mtl_jax.data.report import ColumnCount, Report, count_labels
 from mtl_jax.data.schema import Categorical, HistoryOf, RawData, Schema, StatisticColumn
-from mtl_jax.data.split import TIE_RULE
+from mtl_jax.data.split import LEFT_OUT, PARTS, TIE_RULE
 from mtl_jax.data.text import Tokens, load_tokenizer, position_limit, render, tokenise
 from mtl_jax.data.vocab import Vocabulary
 
@@ -33,6 +33,7 @@ def write_prepared(
     encoded = encode(cleaned.raw, config)
     statistics, history, features = fit_statistics(encoded, cleaned.raw, config)
     _write_events(writer, encoded, features)
+    encoded.parts.write_parquet(writer.folder / "split.parquet")
     _write_entities(writer, encoded)
     statistics.save(writer.folder / "statistics")
     if history is not None:
@@ -55,7 +56,7 @@ def write_prepared(
             "valid_from": split.valid_from,
             "test_from": split.test_from,
             "sha256": split.digest,
-            "rows": np.bincount(split.part, minlength=3).tolist(),
+            "rows": _counts(encoded),
         },
         "flags": FLAGS,
         "schema": schema.to_dict(),
@@ -161,13 +162,18 @@ def _write_vocabularies(
     writer.json("vocab/transforms", transforms)
 
 
+def _counts(encoded: Encoded) -> dict[str, int]:
+    return {name: int((encoded.parts["part"] == name).sum()) for name in PARTS}
+
+
 def _report(cleaned: Clean, encoded: Encoded, tokens: Tokens | None) -> Report:
     part = encoded.split.part
-    notes = [
-        f"{int((part == code).sum())} {name} rows"
-        for code, name in enumerate(("train", "valid", "test"))
-    ]
+    counts = _counts(encoded)
+    notes = [f"{n} {name} rows" for name, n in counts.items() if n or name != PARTS[LEFT_OUT]]
     notes.append(TIE_RULE)
+    notes += encoded.fitted.notes
+    if encoded.split.drawn:
+        notes.append("parts are drawn whatever their time: histories hold training rows alone")
     if encoded.histories.late:
         notes.append(
             f"{encoded.histories.late} given history entries not before their row: left out"
@@ -175,7 +181,36 @@ def _report(cleaned: Clean, encoded: Encoded, tokens: Tokens | None) -> Report:
     if tokens is not None:
         notes.append(f"{tokens.cut} of {len(tokens.offsets) - 2} item texts were cut to fit")
     labels = count_labels(cleaned.raw.columns.labels, encoded.events.labels, part)
-    return replace(cleaned.report, labels=labels, notes=tuple(notes))
+    rules = (*cleaned.report.rules, *encoded.fitted.rules)
+    return Report(rules, labels, _columns(encoded), tuple(notes))
+
+
+def _columns(encoded: Encoded) -> tuple[ColumnCount, ...]:
+    """What became of every categorical and numeric column."""
+    found = []
+
+    def categorical(table: str, name: str, values: Vocabulary, empty: np.ndarray) -> None:
+        what = f"{len(values.values) - 1} values"
+        what += f", {values.buckets} buckets" if values.buckets else ""
+        found.append(ColumnCount(table, name, what, float(empty.mean()) if len(empty) else 0.0))
+
+    for table, side in (("items", encoded.item_side), ("users", encoded.user_side)):
+        for name, codes in side.categorical.items():
+            categorical(table, name, side.vocabularies[name], codes[1:] == 0)
+        if "tags" in side.vocabularies:
+            categorical(table, "tags", side.vocabularies["tags"], (side.tags[1:] == 0).all(1))
+        fitted = side.standardise
+        for i, name in enumerate(fitted.columns):
+            what = f"mean {fitted.means[i]:.4g}, standard deviation {fitted.stds[i]:.4g}"
+            if fitted.lows[i] is not None:
+                what += f", cut to {fitted.lows[i]:.4g} .. {fitted.highs[i]:.4g}"
+            absent = side.dense[1:, len(fitted.columns) + i]
+            found.append(
+                ColumnCount(table, name, what, float(absent.mean()) if len(absent) else 0.0)
+            )
+    for name, codes in encoded.contexts.items():
+        categorical("events", name, encoded.context_vocabularies[name], codes == 0)
+    return tuple(found)
 
 
 def _schema(

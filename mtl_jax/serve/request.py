@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import polars as pl
 
 from mtl_jax.core.errors import UserError
 from mtl_jax.core.names import nearest
@@ -123,12 +124,11 @@ def _same_for_all(n: int, length: int) -> tuple[HostArray, HostArray]:
 
 def _code(data: Prepared, vocabulary: str, value: str, flag: str) -> int:
     """The code of a value; 0, or a UserError naming `flag` if there is one, where it is unknown."""
-    values = data.vocabulary(vocabulary).values
-    if value and value in values:
-        return values.index(value)
-    if flag:
-        raise UserError(f"{flag}: the data has no such value. {nearest(value, values[1:])}")
-    return 0
+    known = data.vocabulary(vocabulary)
+    code = int(known.encode(pl.Series([value]))[0])
+    if flag and not code:
+        raise UserError(f"{flag}: the data has no such value. {nearest(value, known.values[1:])}")
+    return code
 
 
 def _known(flag: str, name: str, columns: Mapping[str, int] | list[str]) -> None:

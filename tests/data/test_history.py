@@ -53,6 +53,26 @@ ROWS = st.lists(
 
 
 @settings(max_examples=100, deadline=None)
+@given(ROWS, ROWS)
+def test_earlier_events_come_first_and_are_seen_from_their_time_on(
+    rows: list[tuple[int, int, int, bool]], before: list[tuple[int, int, int, bool]]
+) -> None:
+    e, earlier = events_of(rows), events_of(before)
+    found = own_histories(e, earlier)
+    for i in range(len(e.user)):
+        wanted = [
+            (int(part.time[j]), k, j, int(part.item[j]), int(part.type[j]))
+            for k, part in enumerate((earlier, e))
+            for j in range(len(part.user))
+            if part.positive[j] and part.user[j] == e.user[i] > 0 and part.item[j] > 0
+            and part.time[j] < e.time[i]
+        ]  # fmt: skip
+        assert cut(found, i) == [(item, kind, at) for at, _, _, item, kind in sorted(wanted)]
+        here = slice(found.start[i], found.stop[i])
+        assert found.row[here].tolist() == [j if k else -1 for _, k, j, *_ in sorted(wanted)]
+
+
+@settings(max_examples=100, deadline=None)
 @given(ROWS)
 def test_own_histories_against_a_loop(rows: list[tuple[int, int, int, bool]]) -> None:
     e = events_of(rows)

@@ -19,6 +19,7 @@ from mtl_jax.data.history_features import Entries
 from mtl_jax.data.prepare import prepare, prepare_raw
 from mtl_jax.data.prepared import Prepared, open_prepared
 from mtl_jax.data.schema import RawData
+from mtl_jax.data.split import PARTS
 
 
 @pytest.fixture
@@ -270,7 +271,10 @@ def test_manifest(raw: RawData, config: DataConfig, split: Any) -> None:
     data = open_prepared(prepare_raw(raw, replace(config, split=split)))
     told = data.manifest["split"]
     assert told["rule"] == split
-    assert told["rows"] == [len(data.part(code)) for code in range(3)]
+    assert list(told["rows"].values()) == [*(len(data.part(code)) for code in range(3)), 0]
+    rows = pl.read_parquet(data.folder / "split.parquet")
+    parts = np.asarray(data.events["split"])[np.argsort(data.events["row"])]
+    assert rows["part"].to_list() == [PARTS[code] for code in parts]
     assert len(told["sha256"]) == 64
     assert data.manifest["raw"]["files"] == [["events.csv", "0" * 64]]
 
@@ -413,3 +417,57 @@ def test_another_vocabulary_is_refused(prepared: Prepared, config: DataConfig) -
     other = open_prepared(prepare_raw(make_raw(seed=1, items=9), config))
     with pytest.raises(UserError, match="vocabulary mismatch: the checkpoint"):
         other.require_vocabulary(digest, "the checkpoint")
+
+
+@pytest.mark.parametrize("split", ["ratio", "kfold"])
+@pytest.mark.parametrize("history", ["positive", "all"])
+def test_where_rows_are_drawn_histories_hold_training_rows_alone(
+    raw: RawData, config: DataConfig, split: Any, history: Any
+) -> None:
+    own = replace(config.statistics, history=False)
+    data = open_prepared(
+        prepare_raw(raw, replace(config, split=split, history=history, statistics=own))
+    )
+    entries = np.asarray(data.history["row"])
+    assert len(entries) > 5
+    assert set(np.asarray(data.events["split"])[entries]) == {0}
+
+
+def test_rows_that_rolling_leaves_out_are_nowhere(raw: RawData, config: DataConfig) -> None:
+    data = open_prepared(prepare_raw(raw, replace(config, split="rolling", folds=3, fold=1)))
+    told = data.manifest["split"]["rows"]
+    assert told["left out"] > 0
+    assert len(data.events["row"]) == told["train"] + told["valid"]
+    later = raw.events["time"].sort()[told["train"] + told["valid"] :]
+    assert np.max(data.events["time"]) < later.min()
+    assert f"{told['left out']} left out rows" in (data.folder / "report.md").read_text()
+
+
+def test_earlier_events_stand_in_histories_alone(raw: RawData, config: DataConfig) -> None:
+    earlier = pl.DataFrame(
+        {
+            "user": ["u0", "u0", "u1", "nobody", "u0"],
+            "item": ["i3", "i12", "i1", "i1", "no such item"],
+            "time": [10, 10, 20, 20, 20],
+            "click": [1.0, 1.0, 0.0, 1.0, 1.0],
+            "buy": [1.0, None, None, None, None],
+            "rating": [None] * 5,
+        }
+    )
+    without = open_prepared(prepare_raw(raw, config))
+    sums = np.array(without.events["stats"])
+    history = Path(config.prepared).with_name("with")
+    data = open_prepared(
+        prepare_raw(replace(raw, earlier=earlier), replace(config, prepared=str(history)))
+    )
+    assert len(data.events["row"]) == len(without.events["row"])
+    ids = {name: code for code, name in enumerate(data.vocabulary("items").values)}
+    user = {name: code for code, name in enumerate(data.vocabulary("users").values)}
+    at = int(np.argmax(np.asarray(data.events["user"]) == user["u0"]))
+    start = data.events["hist_start"][at]
+    assert data.history["item"][start : start + 2].tolist() == [ids["i3"], ids["i12"]]
+    assert data.history["row"][start : start + 2].tolist() == [-1, -1]
+    assert len(data.history["row"]) == len(without.history["row"]) + 2
+    names = [column.name for column in data.schema.statistics]
+    own = [i for i, name in enumerate(names) if not name.startswith("history")]
+    assert np.array_equal(np.asarray(data.events["stats"])[:, own], sums[:, own])

@@ -1,13 +1,15 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtl_jax.core.errors import UserError
 from mtl_jax.data.config import DataConfig
-from mtl_jax.data.split import split_events
+from mtl_jax.data.split import split_events, split_frame
 
 TIME = np.array([10, 20, 20, 20, 30, 40, 50, 60, 70, 80])
 ROW = np.arange(10)
@@ -95,3 +97,99 @@ def test_time_parts_never_overlap(events: list[tuple[int, int]], of: str) -> Non
     ends = [time[split.part == code] for code in range(3)]
     assert ends[0].max() < ends[1].min()
     assert not len(ends[2]) or ends[1].max() < ends[2].min()
+
+
+N = 1000
+MANY = np.arange(N)
+USERS = MANY % 37
+CLICK = (MANY % 10 == 0).astype(float)
+
+
+def many(config: DataConfig) -> np.ndarray:
+    return split_events(USERS, MANY + 1, MANY, config, labels={"click": CLICK}).part
+
+
+def test_a_ratio_is_drawn_by_its_seed() -> None:
+    config = DataConfig(split="ratio", valid_fraction=0.2, test_fraction=0.1)
+    part = many(config)
+    assert np.bincount(part).tolist() == [700, 200, 100]
+    assert np.array_equal(part, many(config))
+    assert not np.array_equal(part, many(replace(config, split_seed=1)))
+    assert abs(MANY[part == 1].mean() - MANY[part == 0].mean()) < 60  # whatever their time
+
+
+def test_a_stratified_ratio_keeps_the_label_s_share() -> None:
+    config = DataConfig(split="ratio", valid_fraction=0.2, test_fraction=0.1, stratify="click")
+    part = many(config)
+    assert [CLICK[part == code].sum() for code in (0, 1, 2)] == [70, 20, 10]
+    assert [CLICK[many(replace(config, stratify="")) == code].sum() for code in (1, 2)] != [20, 10]
+
+
+def test_folds_of_rows_cover_every_row_once() -> None:
+    folds = [many(DataConfig(split="kfold", folds=4, fold=k)) for k in range(4)]
+    assert np.array_equal(sum(folds), np.ones(N))
+    assert [int(f.sum()) for f in folds] == [250] * 4
+
+
+def test_folds_of_users_keep_a_user_s_rows_together() -> None:
+    folds = [many(DataConfig(split="kfold", folds=4, fold=k, fold_by="user")) for k in range(4)]
+    assert np.array_equal(sum(folds), np.ones(N))
+    for fold in folds:
+        assert not set(USERS[fold == 1]) & set(USERS[fold == 0])
+        assert len(set(USERS[fold == 1])) in (9, 10)
+
+
+def test_rolling_folds_train_on_what_lies_before() -> None:
+    for k in range(4):
+        part = many(DataConfig(split="rolling", folds=4, fold=k))
+        assert np.bincount(part, minlength=4).tolist() == [200 * (k + 1), 200, 0, 600 - 200 * k]
+        assert np.all(np.diff(part) >= 0)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [DataConfig(split="ratio"), DataConfig(split="rolling"), DataConfig(split="kfold", fold=2)],
+    ids=lambda c: c.split,
+)
+def test_a_written_split_is_read_again(config: DataConfig, tmp_path: Path) -> None:
+    split = split_events(USERS, MANY + 1, MANY[::-1], config)
+    path = tmp_path / "split.parquet"
+    split_frame(MANY[::-1], split.part).write_parquet(path)
+    again = split_events(
+        USERS, MANY + 1, MANY[::-1], DataConfig(split="file", split_file=str(path))
+    )
+    assert np.array_equal(again.part, split.part)
+    assert again.digest == split.digest
+    assert again.drawn
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        ({"row": [0, 1], "part": ["train", "valid"]}, "row 2 of the source"),
+        ({"row": list(range(N)), "part": ["train"] * 7 + ["val"] * (N - 7)}, "row 8, column part"),
+        ({"row": [0, 0], "part": ["train", "valid"]}, "distinct"),
+        ({"row": ["0"], "part": ["train"]}, "int64"),
+        ({"line": [0]}, "cannot be read"),
+    ],
+)
+def test_unfit_split_files(frame: dict[str, list[object]], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "split.parquet"
+    pl.DataFrame(frame).write_parquet(path)
+    with pytest.raises(UserError, match=message):
+        many(DataConfig(split="file", split_file=str(path)))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (DataConfig(split="kfold", folds=1), "at least 2 folds"),
+        (DataConfig(split="rolling", fold=5), "from 0 to folds - 1"),
+        (DataConfig(split="ratio", stratify="clicks"), "no such label"),
+        (DataConfig(split="ratio", valid_fraction=0.0), "must be positive"),
+        (DataConfig(split="file", split_file="nowhere.parquet"), "cannot be read"),
+    ],
+)
+def test_unfit_draws(config: DataConfig, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        many(config)
