@@ -32,6 +32,8 @@ def check_tables(raw: RawData) -> RawData:
     if "split" in events.columns:
         events = _typed(f"{raw.name}: events", events, integers=("split",))
         _require_parts(raw.name, events)
+    if "other" in events.columns:
+        events = _typed(f"{raw.name}: events", events, strings=("other",))
     if "history" in events.columns:
         events = events.with_columns(pl.col("history").cast(pl.List(pl.String)))
     category = (columns.item_category,) if columns.item_category else ()

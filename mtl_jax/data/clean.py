@@ -139,7 +139,9 @@ def _drop_or_flag(
         pl.col("item") == "",
         pl.col("time").is_null(),
     )
-    tests: list[tuple[str, str, pl.Expr]] = [
+    others = ("other",) if "other" in events.columns else ()
+    ids, named, catalogue = ("item", *others), (*_SHOWN, *others), items["item"].implode()
+    tests: list[tuple[str, str, pl.Expr | None]] = [
         ("missing", "user, item or time missing", rows_missing),
         (
             "impossible time",
@@ -149,16 +151,19 @@ def _drop_or_flag(
         (
             "unknown item",
             "item not in the catalogue",
-            (pl.col("item") != "") & ~pl.col("item").is_in(items["item"].implode()),
+            pl.any_horizontal((pl.col(c) != "") & ~pl.col(c).is_in(catalogue) for c in ids),
         ),
         (
             "duplicate event",
-            "same user, item and time as an earlier row",
-            ~pl.struct(_SHOWN).is_first_distinct(),
+            f"same {', '.join(named[:-1])} and {named[-1]} as an earlier row",
+            None,
         ),
     ]
     for flag, why, test in tests:
-        touched = events.select(test.fill_null(False)).to_series()
+        if test is None:
+            touched = _repeated(events, named)
+        else:
+            touched = events.select(test.fill_null(False)).to_series()
         keep = _given_later_part(events)
         rules.append(
             RuleCount(
@@ -169,10 +174,23 @@ def _drop_or_flag(
                 examples=_event_examples(events, touched),
             )
         )
-        events = events.with_columns(
-            (pl.col("flag") + touched.cast(pl.Int8) * FLAGS[flag]).cast(pl.Int8)
-        ).filter(~touched | keep)
+        if touched.any():
+            events = events.with_columns(
+                (pl.col("flag") + touched.cast(pl.Int8) * FLAGS[flag]).cast(pl.Int8)
+            ).filter(~touched | keep)
     return events
+
+
+def _repeated(events: pl.DataFrame, named: tuple[str, ...]) -> pl.Series:
+    """Rows that equal an earlier one in the columns named; only rows of equal hash are compared."""
+    hashes = events.select(pl.struct(named).hash()).to_series().to_numpy()
+    in_order = np.sort(hashes)
+    twice = np.unique(in_order[1:][in_order[1:] == in_order[:-1]])
+    touched = np.zeros(events.height, bool)
+    rows = np.flatnonzero(np.isin(hashes, twice)) if len(twice) else np.zeros(0, np.int64)
+    again = events.select(named)[rows].select(~pl.struct(named).is_first_distinct())
+    touched[rows] = again.to_series().to_numpy()
+    return pl.Series(touched)
 
 
 def _given_later_part(events: pl.DataFrame) -> pl.Series:

@@ -61,8 +61,8 @@ class FittedConfig:
         flagged and keep theirs); 0 keeps everything.
     min_count: categories, tags and contexts that fewer training entities (or rows) have share
         code 0 or a bucket.
-    buckets: (column, n): values without a code of their own are hashed into n codes, later ones too;
-        other columns take them as unknown.
+    buckets: (column, n): values without a code of their own are hashed into n codes, later ones
+        too; other columns take them as unknown.
     """
 
     bot_events: int = 0

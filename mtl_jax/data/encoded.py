@@ -1,5 +1,6 @@
 """From cleaned tables to all arrays of a prepared folder but the texts."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import polars as pl
 
 from mtl_jax.core.errors import UserError
 from mtl_jax.data.config import DataConfig
-from mtl_jax.data.fitted import Fitted, fitted_rules
+from mtl_jax.data.fitted import fitted_rules
 from mtl_jax.data.history import (
     EventColumns,
     Histories,
@@ -16,9 +17,10 @@ from mtl_jax.data.history import (
     type_codes,
 )
 from mtl_jax.data.history_features import Entries, HistoryStatistics, fit_history
-from mtl_jax.data.schema import RawData
-from mtl_jax.data.split import LEFT_OUT, Split, left_out, split_events, split_frame
-from mtl_jax.data.statistics import Statistics, fit
+from mtl_jax.data.report import RuleCount
+from mtl_jax.data.schema import Columns, RawData
+from mtl_jax.data.split import LEFT_OUT, PARTS, Split, left_out, split_events
+from mtl_jax.data.statistics import Rows, Statistics, fit
 from mtl_jax.data.tables import (
     Entities,
     Events,
@@ -38,22 +40,35 @@ from mtl_jax.data.vocab import Vocabulary
 class Encoded:
     """All that is known before statistics and texts.
 
-    split: of the events that are kept.  parts: what split.parquet holds, of all.
-    fitted: what the fitted rules found.
+    split: of the events that are kept.  all_parts: source row and part of these and those left out.
+    rules, notes: what the fitted rules found.
     """
 
     users: Vocabulary
     items: Vocabulary
     events: Events
     split: Split
-    parts: pl.DataFrame
-    fitted: Fitted
+    all_parts: tuple[np.ndarray, np.ndarray]
+    rules: tuple[RuleCount, ...]
+    notes: tuple[str, ...]
     histories: Histories
     positive: EventColumns
     item_side: Entities
     user_side: Entities
     context_vocabularies: dict[str, Vocabulary]
     contexts: dict[str, np.ndarray]
+
+    @property
+    def train(self) -> np.ndarray:
+        """[N] bool."""
+        found: np.ndarray = self.split.part == 0
+        return found
+
+    @property
+    def part_sizes(self) -> dict[str, int]:
+        """Rows of each part by its name, those left out as well."""
+        sizes = np.bincount(self.all_parts[1], minlength=len(PARTS))
+        return {name: int(n) for name, n in zip(PARTS, sizes, strict=True)}
 
 
 def encode(raw: RawData, config: DataConfig) -> Encoded:
@@ -65,7 +80,7 @@ def encode(raw: RawData, config: DataConfig) -> Encoded:
     split = split_events(events.user, events.time, events.row, config, given, events.labels)
     fitted = fitted_rules(events, split.part, raw.columns.labels, config.fitted)
     split = left_out(split, events.row, fitted.dropped)
-    written = split_frame(events.row, split.part)
+    all_parts = (events.row, split.part)
     kept = np.flatnonzero(split.part != LEFT_OUT)
     events, split = fitted.events.take(kept), replace(split, part=split.part[kept])
     train = split.part == 0
@@ -94,10 +109,11 @@ def encode(raw: RawData, config: DataConfig) -> Encoded:
     return Encoded(
         users,
         items,
-        events,
+        replace(events, frame=pl.DataFrame()),  # all that was in it is encoded
         split,
-        written,
-        fitted,
+        all_parts,
+        fitted.rules,
+        fitted.notes,
         histories,
         positive,
         encode_items(raw, items, warm_items, seen, config.fitted),
@@ -152,27 +168,44 @@ def _earlier(
 
 
 def fit_statistics(
-    encoded: Encoded, raw: RawData, config: DataConfig
-) -> tuple[Statistics, HistoryStatistics | None, np.ndarray]:
-    """The frozen tables, those of histories, and [N, F] features of every event."""
+    encoded: Encoded, columns: Columns, config: DataConfig
+) -> tuple[Statistics, HistoryStatistics | None, Iterator[np.ndarray]]:
+    """The frozen tables, those of histories, and the features of every event.
+
+    Features come one column at a time, [N] float32: of a large log they fit into no memory.
+    """
     attributes = attributes_of(
-        encoded.item_side, encoded.user_side, encoded.context_vocabularies, raw.columns
+        encoded.item_side, encoded.user_side, encoded.context_vocabularies, columns
     )
     train = np.flatnonzero(encoded.split.part == 0)
-    later = np.flatnonzero(encoded.split.part > 0)
     rows = rows_of(encoded.events, encoded.contexts, train)
-    columns = raw.columns
     statistics = fit(config.statistics, columns.labels, columns.positive, attributes, rows)
+    history = fit_history(statistics, rows) if config.statistics.history else None
+    return statistics, history, _feature_columns(encoded, statistics, history, rows, train)
+
+
+def _feature_columns(
+    encoded: Encoded,
+    statistics: Statistics,
+    history: HistoryStatistics | None,
+    rows: Rows,
+    train: np.ndarray,
+) -> Iterator[np.ndarray]:
+    later = np.flatnonzero(encoded.split.part > 0)
     asked = rows_of(encoded.events, encoded.contexts, later)
-    features = np.zeros((len(encoded.split.part), len(statistics.columns)), np.float32)
-    features[train] = statistics.training_features(rows)
-    features[later] = statistics.features(asked.user, asked.item, asked.contexts, asked.time)
-    if not config.statistics.history:
-        return statistics, None, features
+    out = np.zeros(len(encoded.split.part), np.float32)
+    for own, frozen in zip(
+        statistics.training_columns(rows),
+        statistics.columns_of(asked.user, asked.item, asked.contexts, asked.time),
+        strict=True,
+    ):
+        out[train], out[later] = own, frozen
+        yield out
+    if history is None:
+        return
     h = encoded.histories
     entries = Entries(h.item, h.time, h.start, h.stop)
-    history = fit_history(statistics, rows)
-    compared = np.zeros((len(features), len(history.columns)), np.float32)
+    compared = np.zeros((len(out), len(history.columns)), np.float32)
     compared[train] = history.training_features(rows, entries.take(train))
     compared[later] = history.features(asked.item, asked.time, entries.take(later))
-    return statistics, history, np.concatenate([features, compared], 1)
+    yield from compared.T

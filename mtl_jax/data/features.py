@@ -20,6 +20,8 @@ Training rows see events strictly before their time (p and m too), or the other 
 time. All other rows see the tables as they were frozen at the end of training.
 """
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
 from mtl_jax.data.config import StatisticsConfig
@@ -28,62 +30,56 @@ from mtl_jax.data.schema import Label
 from mtl_jax.data.sums import NEVER, Sums
 
 
-class FeatureWriter:
-    """Turns sums into feature columns, one key after the other."""
+def key_columns(
+    config: StatisticsConfig,
+    labels: Sequence[Label],
+    key: Key,
+    codes: np.ndarray,
+    sums: Sums,
+    priors: Sequence[np.ndarray],
+    now: np.ndarray,
+) -> Iterator[np.ndarray]:
+    """The columns of one key, one [n] array at a time.
 
-    def __init__(
-        self,
-        config: StatisticsConfig,
-        labels: tuple[Label, ...],
-        out: np.ndarray,
-        now: np.ndarray,
-        total: Sums,
-    ) -> None:
-        """out: [n, F], filled from the left.  now: [n].  total: sums of all rows, for [n]."""
-        self._config, self._labels = config, labels
-        self._out, self._now, self._column = out, now, 0
-        self._strengths = dict(config.strengths)
-        self._priors = [
-            prior(label, *total.label(i), config.strength) for i, label in enumerate(labels)
-        ]
+    Args:
+        codes: [n, M].  sums: of the [n * M] codes.  priors: per label [n].  now: [n] unix seconds.
+    """
+    known = codes > 0
+    count = np.maximum(known.sum(1), 1)
+    none = ~known.any(1)
+    width = codes.shape[1]
 
-    def write(self, key: Key, codes: np.ndarray, sums: Sums) -> None:
-        """Appends the columns of one key; codes: [n, M], sums: of the [n * M] codes."""
-        known = codes > 0
-        count = np.maximum(known.sum(1), 1)
-        none = ~known.any(1)
+    def mean(values: np.ndarray, empty: float = 0.0) -> np.ndarray:
+        """Mean over the tags that there are; `empty` where there is none."""
+        if width == 1:
+            return np.where(none, empty, values)
+        found = np.where(known, values.reshape(codes.shape), 0).sum(1) / count
+        return np.where(none, empty, found)
 
-        def put(values: np.ndarray, empty: float = 0.0) -> None:
-            """Mean over the tags that there are; `empty` where there is none."""
-            mean = np.where(known, values.reshape(codes.shape), 0).sum(1) / count
-            self._out[:, self._column] = np.where(none, empty, mean)
-            self._column += 1
-
-        strength = self._strengths.get(key.name, self._config.strength)
-        width = codes.shape[1]
-        put(np.log1p(sums.events()))
-        for i, label in enumerate(self._labels):
-            present, total = sums.label(i)
-            base = np.repeat(self._priors[i], width)
-            if label.kind == "binary":
-                put(logit((total + strength * base) / (present + strength)) - logit(base))
-                put(np.log1p(total))
-            else:
-                put((total - present * base) / (present + strength))
-                put(np.log1p(present))
-        if self._config.recency == "off":
-            return
-        now = np.repeat(self._now, width)
-        times = sums.times()
-        for when in (times.last, times.last_positive):
-            put(_log_hours(now, when))
-            put(when == NEVER, empty=1.0)
-        if key.parts == ("user",):
-            put(_log_hours(now, times.first))
+    strength = dict(config.strengths).get(key.name, config.strength)
+    yield mean(np.log1p(sums.events()))
+    for i, label in enumerate(labels):
+        present, total = sums.label(i)
+        base = priors[i] if width == 1 else np.repeat(priors[i], width)
+        if label.kind == "binary":
+            yield mean(logit((total + strength * base) / (present + strength)) - logit(base))
+            yield mean(np.log1p(total))
+        else:
+            yield mean((total - present * base) / (present + strength))
+            yield mean(np.log1p(present))
+    if config.recency == "off":
+        return
+    now = now if width == 1 else np.repeat(now, width)
+    times = sums.times()
+    for when in (times.last, times.last_positive):
+        yield mean(_log_hours(now, when))
+        yield mean(when == NEVER, empty=1.0)
+    if key.parts == ("user",):
+        yield mean(_log_hours(now, times.first))
 
 
 def column_names(key: Key, labels: tuple[Label, ...], config: StatisticsConfig) -> list[str]:
-    """Names of a key's columns, in the order in which `FeatureWriter.write` appends them."""
+    """Names of a key's columns, in the order of `key_columns`."""
     names = ["log_count"]
     for label in labels:
         two = ("rate", "log_positives") if label.kind == "binary" else ("mean", "log_count")

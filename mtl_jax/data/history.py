@@ -21,6 +21,7 @@ from mtl_jax.data.schema import Columns, Label, Schema
 MAX_BITS = 3
 LEVELS = 5
 NEXT_ITEMS = 5
+_CHUNK = 500_000  # rows looked up at once
 
 
 @dataclass(frozen=True)
@@ -167,12 +168,14 @@ def next_items(events: EventColumns, part: np.ndarray, usable: np.ndarray) -> np
         pool = _by_user(events, events.positive & usable & seen)
         if not len(mine) or not len(pool):
             continue
-        first = np.searchsorted(_keys(events, pool), _keys(events, mine), side="right")
-        at = first[:, None] + np.arange(NEXT_ITEMS)
-        there = pool[np.minimum(at, len(pool) - 1)]
-        same = (at < len(pool)) & (events.user[there] == events.user[mine][:, None])
-        same &= (events.user[mine] > 0)[:, None]
-        found[mine] = np.where(same, events.item[there], 0)
+        keys = _keys(events, pool)
+        for rows in np.split(mine, np.arange(_CHUNK, len(mine), _CHUNK)):
+            first = np.searchsorted(keys, _keys(events, rows), side="right")
+            at = first[:, None] + np.arange(NEXT_ITEMS)
+            there = pool[np.minimum(at, len(pool) - 1)]
+            same = (at < len(pool)) & (events.user[there] == events.user[rows][:, None])
+            same &= (events.user[rows] > 0)[:, None]
+            found[rows] = np.where(same, events.item[there], 0)
     return found
 
 

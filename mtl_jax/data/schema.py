@@ -53,7 +53,8 @@ class RawData:
     events: user (str), item (str), time (int64, unix seconds), the labels (float, null = missing),
         contexts (str); optionally `split` (0 train, 1 valid, 2 test: the split is given),
         `history` (list[str]: the row's history is given, oldest first) and beside it
-        `history_time` (list[int], unix seconds, 0 = unknown).
+        `history_time` (list[int], unix seconds, 0 = unknown); `other` (str, null = none: an item
+        whose text is compared with that of the row's own).
     items: item (str) and its text, category, ... columns.  users: user (str) and its profile.
     files: (file name inside the raw folder, sha256) of what was read.
     earlier: events that stand in histories and nowhere else (from before the log, say): user,
@@ -101,6 +102,7 @@ class Schema:
     history: whether histories hold positive events or all of them.
     history_values: labels of the histories' events that are given as numbers.
     token_types: whether items/token_types.npy is there (a text pair).
+    other: whether events/other.npy is there (an item to compare the row's own with).
     """
 
     n_users: int
@@ -120,6 +122,7 @@ class Schema:
     token_types: bool = False
     history: HistoryOf = "positive"
     history_values: tuple[str, ...] = ()
+    other: bool = False
 
     @property
     def n_categories(self) -> int:

@@ -5,7 +5,7 @@ time, or the other folds or blocks of time. All other rows see the tables as the
 of training.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 
 from mtl_jax.core.errors import UserError
 from mtl_jax.data.config import StatisticsConfig
-from mtl_jax.data.features import FeatureWriter, column_names, prior
+from mtl_jax.data.features import column_names, key_columns, prior
 from mtl_jax.data.keys import Attributes, Key, encode_key, expand_keys
 from mtl_jax.data.schema import Label, StatisticColumn, StatisticGroup
 from mtl_jax.data.statistics_store import load_parts, save_parts
@@ -74,10 +74,9 @@ class Statistics:
 
     def priors(self) -> dict[str, float]:
         """Rate or mean of each label over the training rows: what `rate` and `mean` are above."""
-        sums = self.totals.at(np.ones(1, np.int64))
+        values = self._priors(self.totals.at(np.ones(1, np.int64)))
         return {
-            label.name: float(prior(label, *sums.label(i), self.config.strength)[0])
-            for i, label in enumerate(self.labels)
+            label.name: float(value[0]) for label, value in zip(self.labels, values, strict=True)
         }
 
     def features(
@@ -101,37 +100,60 @@ class Statistics:
         Raises:
             UserError: an id out of range, or a context that a key needs is missing.
         """
-        users, items, now = np.broadcast_arrays(users, items, np.where(now, now, self.frozen_at))
-        _require_ids("user", users, self.attributes.n_users)
-        _require_ids("item", items, self.attributes.n_items)
-        chosen = [i for i, key in enumerate(self.keys) if key.group in groups]
+        users, items, now = np.broadcast_arrays(users, items, now)
         out = np.zeros((len(users), len(self.indices(*groups))), np.float32)
         for start in range(0, len(users), _CHUNK):
             part = slice(start, start + _CHUNK)
             cut = {name: np.asarray(column)[part] for name, column in contexts.items()}
-            total = self.totals.at(np.ones(len(users[part]), np.int64))
-            writer = FeatureWriter(self.config, self.labels, out[part], self._now(now[part]), total)
-            for i in chosen:
-                codes = encode_key(self.keys[i], self.attributes, users[part], items[part], cut)
-                writer.write(self.keys[i], codes, self.tables[i].at(codes.ravel()))
+            found = self.columns_of(users[part], items[part], cut, now[part], groups)
+            for i, column in enumerate(found):
+                out[part, i] = column
         return out
 
-    def training_features(self, rows: Rows) -> np.ndarray:
-        """What each of the training rows that were fitted may see, [N, F] float32."""
-        out = np.zeros((len(rows.user), len(self.columns)), np.float32)
-        everywhere = np.ones((len(rows.user), 1), np.int64)
+    def columns_of(
+        self,
+        users: np.ndarray,
+        items: np.ndarray,
+        contexts: Mapping[str, np.ndarray],
+        now: np.ndarray,
+        groups: tuple[StatisticGroup, ...] = ("user", "item", "cross"),
+    ) -> Iterator[np.ndarray]:
+        """As `features`, one column [n] at a time; `now` is [n]."""
+        _require_ids("user", users, self.attributes.n_users)
+        _require_ids("item", items, self.attributes.n_items)
+        now = np.where(now, now, self.frozen_at)
+        priors = self._priors(self.totals.at(np.ones(len(users), np.int64)))
+        for key, table in zip(self.keys, self.tables, strict=True):
+            if key.group in groups:
+                codes = encode_key(key, self.attributes, users, items, contexts)
+                sums = table.at(codes.ravel())
+                yield from key_columns(
+                    self.config, self.labels, key, codes, sums, priors, self._now(now)
+                )
+
+    def training_columns(self, rows: Rows) -> Iterator[np.ndarray]:
+        """What each of the training rows that were fitted may see, one column [N] at a time."""
         counted = _counted(rows, self.labels, self.positive)
-        writer = FeatureWriter(
-            self.config,
-            self.labels,
-            out,
-            self._now(rows.time),
-            self._seen(everywhere, counted, rows.row),
-        )
+        everywhere = np.ones((len(rows.user), 1), np.int64)
+        priors = self._priors(self._seen(everywhere, counted, rows.row))
+        now = self._now(rows.time)
         for key in self.keys:
             codes = encode_key(key, self.attributes, rows.user, rows.item, rows.contexts)
-            writer.write(key, codes, self._seen(codes, counted, rows.row))
+            sums = self._seen(codes, counted, rows.row)
+            yield from key_columns(self.config, self.labels, key, codes, sums, priors, now)
+
+    def training_features(self, rows: Rows) -> np.ndarray:
+        """All of `training_columns`, [N, F] float32."""
+        out = np.zeros((len(rows.user), len(self.columns)), np.float32)
+        for i, column in enumerate(self.training_columns(rows)):
+            out[:, i] = column
         return out
+
+    def _priors(self, sums: Sums) -> list[np.ndarray]:
+        return [
+            prior(label, *sums.label(i), self.config.strength)
+            for i, label in enumerate(self.labels)
+        ]
 
     def save(self, folder: Path) -> None:
         """Writes the folder that `load` reads, the same bytes each time."""
@@ -169,13 +191,11 @@ class Statistics:
 
     def _seen(self, codes: np.ndarray, counted: Counted, row: np.ndarray) -> Sums:
         """Sums for [N, M] codes of training rows, as the configuration says."""
-        width = codes.shape[1]
-        pair = np.repeat(np.arange(len(codes)), width)
-        spread = counted if width == 1 else counted.take(pair)
+        spread = _spread(counted, codes)
         if self.config.train == "causal":
             return CausalSums(codes.ravel(), spread)
         fold, folds = folds_of(self.config, counted.time, row)
-        return OutOfFoldSums(codes.ravel(), spread, fold[pair], folds)
+        return OutOfFoldSums(codes.ravel(), spread, np.repeat(fold, codes.shape[1]), folds)
 
     def _now(self, now: np.ndarray) -> np.ndarray:
         if self.config.recency == "frozen":
@@ -212,8 +232,7 @@ def fit(
     tables = []
     for key in keys:
         codes = encode_key(key, attributes, rows.user, rows.item, rows.contexts)
-        pair = np.repeat(np.arange(len(codes)), codes.shape[1])
-        tables.append(Table.fit(codes.ravel(), counted.take(pair)))
+        tables.append(Table.fit(codes.ravel(), _spread(counted, codes)))
     totals = Table.fit(np.ones(len(rows.user), np.int64), counted)
     frozen_at = int(rows.time[-1])
     return Statistics(config, chosen, positive, keys, attributes, tuple(tables), totals, frozen_at)
@@ -224,6 +243,12 @@ def _counted(rows: Rows, labels: tuple[Label, ...], positive: str) -> Counted:
     return Counted(
         rows.time, rows.labels[positive] == 1, [p for p, _ in pairs], [v for _, v in pairs]
     )
+
+
+def _spread(counted: Counted, codes: np.ndarray) -> Counted:
+    """Each row as often as it has codes [N, M]."""
+    width = codes.shape[1]
+    return counted if width == 1 else counted.take(np.repeat(np.arange(len(codes)), width))
 
 
 def _check_config(config: StatisticsConfig) -> None:

@@ -6,7 +6,7 @@ row's statistics by a rounding, and cumulative sums may be subtracted.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -41,8 +41,8 @@ class Sums(Protocol):
 class Counted:
     """The rows that are counted, sorted by time.
 
-    time [N] int64; positive [N] bool; present: per label [N] bool; value: per label [N] int64 in
-    fixed point, 0 where missing.
+    time [N] int64; positive [N] bool; present: per label [N] bool; value: per label [N] in fixed
+    point (int32 where that holds it), 0 where missing.
     """
 
     time: np.ndarray
@@ -61,19 +61,26 @@ class Counted:
 
 
 def fixed_point(name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A label of [N] float (NaN = missing) as ([N] bool present, [N] int64 value * 2**20).
+    """A label of [N] float (NaN = missing) as ([N] bool present, [N] whole value * 2**20).
 
     Raises:
         UserError: values so large that their sum would overflow.
     """
     present = ~np.isnan(values)
     filled = np.where(present, values, 0).astype(np.float64)
-    if len(filled) * np.abs(filled).max(initial=0) * SCALE >= 2**62:
+    largest = np.abs(filled).max(initial=0) * SCALE
+    if len(filled) * largest >= 2**62:
         raise UserError(
-            f"label {name!r} reaches {np.abs(filled).max():g}: too large to be summed exactly "
+            f"label {name!r} reaches {largest / SCALE:g}: too large to be summed exactly "
             "over the training rows; give its logarithm or another unit"
         )
-    return present, np.rint(filled * SCALE).astype(np.int64)
+    np.rint(np.multiply(filled, SCALE, out=filled), out=filled)
+    return present, filled.astype(np.int32 if largest < 2**31 - 1 else np.int64)
+
+
+def _index_type(n: int) -> type[np.signedinteger[Any]]:
+    """The narrowest type of places in n rows: what is kept for each row adds up."""
+    return np.int32 if n < 2**31 else np.int64
 
 
 class CausalSums:
@@ -83,9 +90,9 @@ class CausalSums:
         """codes: [N] int64, N >= 1, in time order; a row of code 0 sees nothing."""
         self._rows = rows
         self._codes = codes
-        self._order = np.argsort(codes, kind="stable")
+        self._order = np.argsort(codes, kind="stable").astype(_index_type(len(codes)))
         code, time = codes[self._order], rows.time[self._order]
-        place = np.arange(len(codes))
+        place = np.arange(len(codes), dtype=self._order.dtype)
         fresh = np.concatenate([[True], code[1:] != code[:-1]])
         later = fresh | np.concatenate([[True], time[1:] != time[:-1]])
         self._group = np.maximum.accumulate(np.where(fresh, place, 0))
@@ -140,7 +147,7 @@ class Table:
         """Counts [N] codes; code 0 is not counted."""
         order = np.flatnonzero(codes > 0)
         order = order[np.argsort(codes[order], kind="stable")]
-        code, rows = codes[order], rows.take(order)
+        code = codes[order]
         starts = np.flatnonzero(np.concatenate([[True], code[1:] != code[:-1]]))[: len(code)]
         if not len(code):
             return cls(np.zeros((5 + 2 * len(rows.value), 0), np.int64), len(rows.value))
@@ -149,12 +156,13 @@ class Table:
         columns = [
             code[starts],
             ends - starts + 1,
-            rows.time[ends],
-            np.maximum.reduceat(liked, starts),
-            rows.time[starts],
+            rows.time[order[ends]],
+            np.maximum.reduceat(liked[order], starts),
+            rows.time[order[starts]],
         ]
+        del code, liked  # columns are as long as the log: one at a time
         counted = [*rows.present, *rows.value]
-        sums = [np.add.reduceat(column.astype(np.int64), starts) for column in counted]
+        sums = [np.add.reduceat(column[order], starts, dtype=np.int64) for column in counted]
         return cls(np.stack([*columns, *sums]).astype(np.int64), len(rows.value))
 
     def at(self, codes: np.ndarray) -> "TableSums":

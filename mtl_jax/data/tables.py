@@ -37,6 +37,7 @@ class Events:
     row: np.ndarray
     flag: np.ndarray
     labels: dict[str, np.ndarray]
+    other: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> "Events":
         """Those rows, ascending."""
@@ -50,6 +51,7 @@ class Events:
             self.row[rows],
             self.flag[rows],
             {name: column[rows] for name, column in self.labels.items()},
+            None if self.other is None else self.other[rows],
         )
 
 
@@ -75,7 +77,9 @@ def encode_events(raw: RawData, users: Vocabulary, items: Vocabulary) -> Events:
     untimed = pl.col("flag") & (FLAGS["missing"] | FLAGS["impossible time"]) > 0
     frame = raw.events.with_columns(
         pl.when(untimed).then(0).otherwise(pl.col("time")).fill_null(0).alias("time")
-    ).sort("time", "row")
+    )
+    if not frame["time"].is_sorted():  # rows are in the order of the source
+        frame = frame.sort("time", maintain_order=True)
     labels = {
         label.name: frame[label.name].fill_null(np.nan).to_numpy().astype(np.float32)
         for label in raw.columns.labels
@@ -88,6 +92,7 @@ def encode_events(raw: RawData, users: Vocabulary, items: Vocabulary) -> Events:
         frame["row"].to_numpy().astype(np.int64),
         frame["flag"].to_numpy().astype(np.int8),
         labels,
+        items.encode(frame["other"]) if "other" in frame.columns else None,
     )
 
 

@@ -2,61 +2,70 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 
-from mtl_jax.data.clean import FLAGS, Clean, clean
+from mtl_jax.data.clean import FLAGS, clean
+from mtl_jax.data.column_file import write_columns
 from mtl_jax.data.config import DataConfig
 from mtl_jax.data.encoded import Encoded, encode, fit_statistics
 from mtl_jax.data.folder import FolderWriter
 from mtl_jax.data.history import history_types, next_items, value_names
 from mtl_jax.data.prepared import FORMAT
 from mtl_jax.data.report import ColumnCount, Report, count_labels
-from mtl_jax.data.schema import Categorical, HistoryOf, RawData, Schema, StatisticColumn
-from mtl_jax.data.split import LEFT_OUT, PARTS, TIE_RULE
+from mtl_jax.data.schema import Categorical, Columns, HistoryOf, RawData, Schema, StatisticColumn
+from mtl_jax.data.split import LEFT_OUT, PARTS, TIE_RULE, split_frame
 from mtl_jax.data.text import Tokens, load_tokenizer, position_limit, render, tokenise
 from mtl_jax.data.vocab import Vocabulary
 
 
 def write_prepared(
-    writer: FolderWriter, raw: RawData, config: DataConfig, record: dict[str, Any]
+    writer: FolderWriter, load: Callable[[], RawData], config: DataConfig, record: dict[str, Any]
 ) -> None:
-    """Cleans, splits, fits and writes everything; the manifest comes last.
+    """Loads, cleans, splits, fits and writes everything; the manifest comes last.
+
+    What is as long as the log is let go of as soon as it is written: 10 million events must fit.
 
     Args:
         record: what the manifest says of where the data came from.
     """
-    cleaned = clean(raw, config.latest_time)
+    cleaned = clean(load(), config.latest_time)
     encoded = encode(cleaned.raw, config)
-    statistics, history, features = fit_statistics(encoded, cleaned.raw, config)
-    _write_events(writer, encoded, features)
-    encoded.parts.write_parquet(writer.folder / "split.parquet")
+    raw, found = replace(cleaned.raw, events=pl.DataFrame(), earlier=None), cleaned.report
+    del cleaned
+    statistics, history, columns = fit_statistics(encoded, raw.columns, config)
+    _write_events(writer, encoded)
+    fitted = write_columns(
+        writer.folder / "events" / "stats.npy", columns, len(encoded.split.part), encoded.train
+    )
     _write_entities(writer, encoded)
     statistics.save(writer.folder / "statistics")
     if history is not None:
         history.save(writer.folder / "statistics" / "history")
-    tokens = _write_texts(writer, cleaned.raw, config)
-    _write_vocabularies(writer, encoded, features, config.statistics.clip)
-    report = _report(cleaned, encoded, tokens)
+    tokens = _write_texts(writer, raw, config)
+    _write_vocabularies(writer, encoded, {**fitted, "clip": config.statistics.clip})
+    report = _report(found, raw.columns, encoded, tokens)
     writer.text("report.md", report.to_markdown())
-    columns = statistics.columns + (history.columns if history is not None else ())
-    schema = _schema(cleaned.raw, encoded, columns, tokens, config.history)
+    names = statistics.columns + (history.columns if history is not None else ())
+    schema = _schema(raw, encoded, names, tokens, config.history)
     split = encoded.split
     files = writer.files()
     manifest = {
         "format": FORMAT,
         "source": raw.name,
         **record,
+        "raw": {"files": [list(entry) for entry in raw.files], **record["raw"]},
         "split": {
             "rule": split.rule,
             "ties": TIE_RULE,
             "valid_from": split.valid_from,
             "test_from": split.test_from,
             "sha256": split.digest,
-            "rows": _counts(encoded),
+            "rows": encoded.part_sizes,
         },
         "flags": FLAGS,
         "schema": schema.to_dict(),
@@ -67,9 +76,8 @@ def write_prepared(
     writer.json("manifest", manifest)
 
 
-def _write_events(writer: FolderWriter, encoded: Encoded, features: np.ndarray) -> None:
+def _write_events(writer: FolderWriter, encoded: Encoded) -> None:
     events, histories = encoded.events, encoded.histories
-    usable = events.flag == 0
     columns = {
         "user": events.user,
         "item": events.item,
@@ -79,17 +87,20 @@ def _write_events(writer: FolderWriter, encoded: Encoded, features: np.ndarray) 
         "flag": events.flag,
         **{f"label_{name}": values for name, values in events.labels.items()},
         **{f"ctx_{name}": values for name, values in encoded.contexts.items()},
-        "stats": features,
-        "hist_start": histories.start.astype(np.int64),
-        "hist_stop": histories.stop.astype(np.int64),
-        "next_items": next_items(encoded.positive, encoded.split.part, usable),
+        "hist_start": histories.start,
+        "hist_stop": histories.stop,
     }
+    if events.other is not None:
+        columns["other"] = events.other
     for name, values in columns.items():
         writer.array(f"events/{name}", values)
+    following = next_items(encoded.positive, encoded.split.part, events.flag == 0)
+    writer.array("events/next_items", following)
     writer.array("history/item", histories.item)
     writer.array("history/type", histories.type)
     writer.array("history/time", histories.time)
     writer.array("history/row", histories.row)
+    split_frame(*encoded.all_parts).write_parquet(writer.folder / "split.parquet")
 
 
 def _write_entities(writer: FolderWriter, encoded: Encoded) -> None:
@@ -126,9 +137,7 @@ def _write_texts(writer: FolderWriter, raw: RawData, config: DataConfig) -> Toke
     return tokens
 
 
-def _write_vocabularies(
-    writer: FolderWriter, encoded: Encoded, features: np.ndarray, clip: float
-) -> None:
+def _write_vocabularies(writer: FolderWriter, encoded: Encoded, statistics: dict[str, Any]) -> None:
     folder = writer.folder / "vocab"
     folder.mkdir(parents=True)
     encoded.users.save(folder / "users.json")
@@ -142,17 +151,11 @@ def _write_vocabularies(
             plain = name == "tags" and prefix == "cat_"
             vocabulary.save(folder / f"{'tags' if plain else prefix + name}.json")
     first = encoded.split.part == 0
-    train = features[first]
     values = {k: v[first & np.isfinite(v)] for k, v in encoded.events.labels.items()}
-    spread = [float(column.std(dtype=np.float64)) for column in train.T]
     transforms = {
         "item_dense": asdict(encoded.item_side.standardise),
         "user_dense": asdict(encoded.user_side.standardise),
-        "statistics": {
-            "mean": [float(column.mean(dtype=np.float64)) for column in train.T],
-            "std": [value if value > 1e-6 else 1.0 for value in spread],
-            "clip": clip,
-        },
+        "statistics": statistics,
         "labels": {
             k: {"mean": float(v.mean(dtype=np.float64)), "std": max(float(v.std()), 1e-6)}
             for k, v in values.items()
@@ -162,16 +165,12 @@ def _write_vocabularies(
     writer.json("vocab/transforms", transforms)
 
 
-def _counts(encoded: Encoded) -> dict[str, int]:
-    return {name: int((encoded.parts["part"] == name).sum()) for name in PARTS}
-
-
-def _report(cleaned: Clean, encoded: Encoded, tokens: Tokens | None) -> Report:
+def _report(cleaned: Report, columns: Columns, encoded: Encoded, tokens: Tokens | None) -> Report:
     part = encoded.split.part
-    counts = _counts(encoded)
+    counts = encoded.part_sizes
     notes = [f"{n} {name} rows" for name, n in counts.items() if n or name != PARTS[LEFT_OUT]]
     notes.append(TIE_RULE)
-    notes += encoded.fitted.notes
+    notes += encoded.notes
     if encoded.split.drawn:
         notes.append("parts are drawn whatever their time: histories hold training rows alone")
     if encoded.histories.late:
@@ -180,8 +179,8 @@ def _report(cleaned: Clean, encoded: Encoded, tokens: Tokens | None) -> Report:
         )
     if tokens is not None:
         notes.append(f"{tokens.cut} of {len(tokens.offsets) - 2} item texts were cut to fit")
-    labels = count_labels(cleaned.raw.columns.labels, encoded.events.labels, part)
-    rules = (*cleaned.report.rules, *encoded.fitted.rules)
+    labels = count_labels(columns.labels, encoded.events.labels, part)
+    rules = (*cleaned.rules, *encoded.rules)
     return Report(rules, labels, _columns(encoded), tuple(notes))
 
 
@@ -239,6 +238,7 @@ def _schema(
         history=history,
         history_values=value_names(raw.columns, history == "all"),
         token_types=tokens is not None and tokens.types is not None,
+        other=encoded.events.other is not None,
     )
 
 

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from absl import flags
 
-from experiments import ml1m_text, ml1m_valid, rolling
+from experiments import beside, ml1m_text, rolling
 from mtl_jax.config import load
 from mtl_jax.core.errors import UserError
 from mtl_jax.data.config import DataConfig
@@ -99,14 +99,22 @@ def test_an_oracle_of_other_rows_is_refused(tmp_path: Path):
     )
     path = tmp_path / "oracle.parquet"
     frame.write_parquet(path)
-    found = ml1m_valid.oracle_of(data, index, path)
-    np.testing.assert_array_equal(found["floor"][order], np.arange(len(index)))
+    found = beside.others_of(data, index, path)
+    for name, wanted in (("floor", np.arange(len(index))), ("trees", np.arange(len(index)) * 2)):
+        score = beside.score_of(found, name, "click")
+        assert score is not None
+        np.testing.assert_array_equal(score[order], wanted)
+    assert beside.score_of(found, "nobody", "click") is None
+    named = frame.with_columns(trees_is_click=pl.col("floor") + 0.5)
+    score = beside.score_of(named, "trees", "click")
+    assert score is not None
+    assert score[0] == 0.5
     frame.with_columns(uid=pl.lit("someone")).write_parquet(path)
     with pytest.raises(UserError, match="row by row"):
-        ml1m_valid.oracle_of(data, index, path)
+        beside.others_of(data, index, path)
     frame.head(3).write_parquet(path)
     with pytest.raises(UserError, match="3 rows"):
-        ml1m_valid.oracle_of(data, index, path)
+        beside.others_of(data, index, path)
 
 
 def world(tmp_path: Path) -> Prepared:

@@ -4,12 +4,14 @@ Its "raw files" are the modules that generate it: if one changes, prepared data 
 """
 
 import hashlib
+from dataclasses import fields, replace
 from pathlib import Path
 
 import polars as pl
 
 from mtl_jax.data import world as generator
 from mtl_jax.data.schema import Columns, Label, RawData
+from mtl_jax.data.world_people import DEVICES, PLACES
 
 COLUMNS = Columns(
     labels=(
@@ -34,13 +36,22 @@ def load_world(folder: str | Path, events: int, seed: int) -> RawData:
     Raises:
         UserError: a size outside what the generator makes.
     """
-    tables = generator.to_tables(generator.generate(events, seed))
-    log = pl.DataFrame(tables["events"]).with_columns(
-        pl.col(label.name).cast(pl.Float64).fill_nan(None) for label in COLUMNS.labels
-    )
+    world = generator.generate(events, seed)
+    log = world.events
+    named = {
+        "user": pl.Series(world.users.id).gather(log.user),
+        "item": pl.Series(world.items.id).gather(log.item),
+        "time": pl.Series(log.time),
+        "device": pl.Series(DEVICES).gather(log.device),
+        "place": pl.Series(PLACES).gather(log.place),
+    }
+    for label in COLUMNS.labels:
+        named[label.name] = pl.Series(getattr(log, label.name), dtype=pl.Float64).fill_nan(None)
+    none = generator.Events(*(getattr(log, field.name)[:0] for field in fields(log)))
+    tables = generator.to_tables(replace(world, events=none))  # catalogue and people
     return RawData(
         "world",
-        log,
+        pl.DataFrame(named),
         pl.DataFrame(tables["items"]),
         pl.DataFrame(tables["users"]),
         COLUMNS,
