@@ -20,7 +20,7 @@ from mtl_jax.data.history_features import Entries, HistoryStatistics, fit_histor
 from mtl_jax.data.report import RuleCount
 from mtl_jax.data.schema import Columns, RawData
 from mtl_jax.data.split import LEFT_OUT, PARTS, Split, left_out, split_events
-from mtl_jax.data.statistics import Rows, Statistics, fit
+from mtl_jax.data.statistics import Statistics, fit
 from mtl_jax.data.tables import (
     Entities,
     Events,
@@ -177,25 +177,20 @@ def fit_statistics(
     attributes = attributes_of(
         encoded.item_side, encoded.user_side, encoded.context_vocabularies, columns
     )
-    train = np.flatnonzero(encoded.split.part == 0)
-    rows = rows_of(encoded.events, encoded.contexts, train)
+    rows = rows_of(encoded.events, encoded.contexts, np.flatnonzero(encoded.train))
     statistics = fit(config.statistics, columns.labels, columns.positive, attributes, rows)
     history = fit_history(statistics, rows) if config.statistics.history else None
-    return statistics, history, _feature_columns(encoded, statistics, history, rows, train)
+    return statistics, history, _feature_columns(encoded, statistics, history)
 
 
 def _feature_columns(
-    encoded: Encoded,
-    statistics: Statistics,
-    history: HistoryStatistics | None,
-    rows: Rows,
-    train: np.ndarray,
+    encoded: Encoded, statistics: Statistics, history: HistoryStatistics | None
 ) -> Iterator[np.ndarray]:
-    later = np.flatnonzero(encoded.split.part > 0)
+    train, later = np.flatnonzero(encoded.train), np.flatnonzero(~encoded.train)
     asked = rows_of(encoded.events, encoded.contexts, later)
     out = np.zeros(len(encoded.split.part), np.float32)
     for own, frozen in zip(
-        statistics.training_columns(rows),
+        statistics.training_columns(rows_of(encoded.events, encoded.contexts, train)),
         statistics.columns_of(asked.user, asked.item, asked.contexts, asked.time),
         strict=True,
     ):
@@ -206,6 +201,7 @@ def _feature_columns(
     h = encoded.histories
     entries = Entries(h.item, h.time, h.start, h.stop)
     compared = np.zeros((len(out), len(history.columns)), np.float32)
+    rows = rows_of(encoded.events, encoded.contexts, train)
     compared[train] = history.training_features(rows, entries.take(train))
     compared[later] = history.features(asked.item, asked.time, entries.take(later))
     yield from compared.T

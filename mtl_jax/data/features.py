@@ -45,7 +45,6 @@ def key_columns(
         codes: [n, M].  sums: of the [n * M] codes.  priors: per label [n].  now: [n] unix seconds.
     """
     known = codes > 0
-    count = np.maximum(known.sum(1), 1)
     none = ~known.any(1)
     width = codes.shape[1]
 
@@ -53,8 +52,8 @@ def key_columns(
         """Mean over the tags that there are; `empty` where there is none."""
         if width == 1:
             return np.where(none, empty, values)
-        found = np.where(known, values.reshape(codes.shape), 0).sum(1) / count
-        return np.where(none, empty, found)
+        found = np.where(known, values.reshape(codes.shape), 0).sum(1)
+        return np.where(none, empty, found / np.maximum(known.sum(1), 1))
 
     strength = dict(config.strengths).get(key.name, config.strength)
     yield mean(np.log1p(sums.events()))

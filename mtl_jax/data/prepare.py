@@ -1,6 +1,7 @@
 """`prepare`: from a source to a prepared folder, unless that has been done."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,20 +35,24 @@ def prepare(config: DataConfig) -> Path:
         "kuairand": {"valid_day": config.valid_day},
         "tables": {"schema": config.schema},
     }
-    raw = SOURCES[config.source](config.folder, **own.get(config.source, {}))
-    return prepare_raw(raw, config)
+    options = own.get(config.source, {})
+    return _prepare(lambda: SOURCES[config.source](config.folder, **options), config)
 
 
 def prepare_raw(raw: RawData, config: DataConfig) -> Path:
     """As `prepare`, for tables that are at hand."""
+    return _prepare(lambda: raw, config)
+
+
+def _prepare(load: Callable[[], RawData], config: DataConfig) -> Path:
     target = Path(config.prepared)
     record = {
         "config": _config_record(config),
         "tokenizer": _tokenizer_record(config),
-        "raw": {"files": [list(entry) for entry in raw.files], "listing": _listing(config)},
+        "raw": {"listing": _listing(config)},
     }
     with written_whole(target) as writer:
-        write_prepared(writer, raw, config, record)
+        write_prepared(writer, load, config, record)
     return target
 
 

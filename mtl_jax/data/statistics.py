@@ -6,7 +6,7 @@ of training.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,7 @@ class Statistics:
     def training_columns(self, rows: Rows) -> Iterator[np.ndarray]:
         """What each of the training rows that were fitted may see, one column [N] at a time."""
         counted = _counted(rows, self.labels, self.positive)
+        rows = replace(rows, labels={})  # as long as the log: let go of
         everywhere = np.ones((len(rows.user), 1), np.int64)
         priors = self._priors(self._seen(everywhere, counted, rows.row))
         now = self._now(rows.time)

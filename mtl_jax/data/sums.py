@@ -106,7 +106,8 @@ class CausalSums:
         return result
 
     def _before(self, values: np.ndarray) -> np.ndarray:
-        running = np.concatenate([[0], np.cumsum(values[self._order], dtype=np.int64)])
+        running = np.zeros(len(values) + 1, np.int64)
+        np.cumsum(values[self._order], out=running[1:])
         return self._unsorted(running[self._run] - running[self._group], 0)
 
     def events(self) -> np.ndarray:

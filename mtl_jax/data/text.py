@@ -92,7 +92,11 @@ def load_tokenizer(folder: str | Path) -> Callable[..., Any]:
         UserError: no such folder, or no tokenizer in it.
     """
     if not Path(folder).is_dir():
-        raise UserError(f"data.tokenizer: {str(folder)!r} is not a folder")
+        raise UserError(
+            f"data.tokenizer: {str(folder)!r} is not a folder. --set=encoder.folder=... names a "
+            "local Hugging Face folder: config.json, model.safetensors, and tokenizer.json or "
+            "vocab.txt"
+        )
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from transformers import AutoTokenizer  # seconds to import: only where texts are cut to tokens
 

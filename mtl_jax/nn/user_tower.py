@@ -128,7 +128,10 @@ class UserTower(nn.Module):
         self, rows: Array, keep: Array, history_text: Array | None, batch: Batch, dtype: jnp.dtype
     ) -> Array:
         c, d = self.config, self.config.width
-        parts = [nn.Dense(d, dtype=dtype, name="stats")(batch["stats_user"].astype(dtype))]
+        parts = []
+        if batch["stats_user"].shape[-1]:
+            stats = nn.Dense(d, dtype=dtype, name="stats")
+            parts.append(stats(batch["stats_user"].astype(dtype)))
         if c.user_id:
             parts.append((rows[:, :d] * keep[:, None]).astype(dtype))
         for column in self.schema.user_categorical:
@@ -138,4 +141,4 @@ class UserTower(nn.Module):
             parts.append(nn.Dense(d, dtype=dtype, name="dense")(batch["u_dense"].astype(dtype)))
         if history_text is not None:
             parts.append(nn.Dense(d, dtype=dtype, name="text")(history_text.astype(dtype)))
-        return sum(parts[1:], parts[0])
+        return sum(parts, jnp.zeros((rows.shape[0], d), dtype))

@@ -81,7 +81,7 @@ def _original(base: Path) -> Tables:
     dates = [date[-4:] for date in items.columns["release_date"]]  # "01-Jan-1995"
     return (
         _events(ratings, "user", "item"),
-        _items(items.columns["item"], items.columns["title"], dates, tags),
+        film_table(items.columns["item"], items.columns["title"], dates, tags),
         _users(users, "user"),
         paths,
     )
@@ -107,7 +107,7 @@ def _atomic(base: Path) -> Tables:
     columns = items.columns
     return (
         _events(ratings, "user_id", "item_id"),
-        _items(columns["item_id"], columns["movie_title"], columns["release_year"], tags),
+        film_table(columns["item_id"], columns["movie_title"], columns["release_year"], tags),
         _users(users, "user_id"),
         paths,
     )
@@ -126,10 +126,13 @@ def _events(table: Table, user: str, item: str) -> pl.DataFrame:
     )
 
 
-def _items(
+def film_table(
     items: list[str], titles: list[str], years: list[str], tags: list[list[str]]
 ) -> pl.DataFrame:
-    """A year column that holds no year (the set has "V" and blanks) gives way to the title's."""
+    """The catalogue of films.
+
+    A year column that holds no year (the set has "V" and blanks) gives way to the title's.
+    """
     parts = [split_year(title) for title in titles]
     year = [
         column if decade(column) else found for column, (_, found) in zip(years, parts, strict=True)

@@ -3,10 +3,8 @@
 Rows are counted from 1, headers not counted; a text file's line is named beside it.
 """
 
-import gzip
 import hashlib
 import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from mtl_jax.core.errors import UserError
+from mtl_jax.data.sources.unpack import contents_of
 
 # what neither UTF-8 nor Latin-1 text holds: control characters but tab and line ends
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -56,12 +55,12 @@ class Table:
 
 
 def find(folder: Path, name: str) -> Path | None:
-    """The file `name` or `name`.gz in the folder, None if neither is there."""
-    return next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
+    """The file `name`, `name`.gz or `name`.zip in the folder, None if none is there."""
+    return next((p for e in ("", ".gz", ".zip") if (p := folder / f"{name}{e}").is_file()), None)
 
 
 def require(folder: Path, name: str) -> Path:
-    """The file `name` or `name`.gz; UserError naming the folder and what lies in it."""
+    """The file as `find` finds it; UserError naming the folder and what lies in it."""
     path = find(folder, name)
     if path is None:
         raise UserError(
@@ -88,16 +87,12 @@ def digests(folder: Path, paths: Sequence[Path]) -> tuple[tuple[str, str], ...]:
 
 
 def text_lines(path: Path) -> list[str]:
-    """The lines of a text file, plain or .gz, UTF-8 or else Latin-1, without line ends.
+    """The lines of a text file, plain, .gz or .zip, UTF-8 or else Latin-1, without line ends.
 
     Raises:
         UserError: an empty file, a broken .gz, or bytes that are text in neither encoding.
     """
-    try:
-        data = path.read_bytes()
-        data = gzip.decompress(data) if path.suffix == ".gz" else data
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
+    data = contents_of(path)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
