@@ -19,19 +19,23 @@ from mtl_jax.adapt.minilm import minilm_folder
 from mtl_jax.adapt.progress import progress_bar
 from mtl_jax.config import Config, to_dict
 from mtl_jax.core.errors import UserError
+from mtl_jax.core.task_spec import TaskSpec
 from mtl_jax.core.types import HostArray, Params
 from mtl_jax.data.assemble import Assembler, TextSource
 from mtl_jax.data.config import DataConfig
 from mtl_jax.data.history_features import Entries
-from mtl_jax.data.labels import check_tasks
+from mtl_jax.data.labels import check_tasks, class_counts
 from mtl_jax.data.pipeline import TrainStream, rows_of
 from mtl_jax.data.prepare import prepare
 from mtl_jax.data.prepared import Prepared, open_prepared
 from mtl_jax.nn.encoder import EncoderConfig, init_params
 from mtl_jax.nn.model import Model
+from mtl_jax.nn.ordinal import start_thresholds
 from mtl_jax.nn.towers import LabelStats
+from mtl_jax.tasks.classes import balanced
 from mtl_jax.train import optimiser, state
 from mtl_jax.train.evaluation import Evaluator
+from mtl_jax.train.fingerprint import fingerprint
 from mtl_jax.train.loop import Run
 from mtl_jax.train.mesh import make_mesh, state_sharding
 from mtl_jax.train.state import TrainState
@@ -95,7 +99,9 @@ class Job:
         tx = optimiser.make(c.optim, shapes, steps)
         step = make_step(self.model, balancer, tx, optimiser.schedule(c.optim, steps), c.optim)
         create = self._creator(tx, balancer)
-        meta = {"config": to_dict(c), "data": self.data.digest}
+        meta = {
+            "config": to_dict(c), "data": self.data.digest, "pipeline": fingerprint(self.stream)
+        }  # fmt: skip
         return Run(
             self.model, self.stream, balancer, tx, c.optim, c.train, self.mesh, step, create,
             steps, self.workdir, meta,
@@ -129,11 +135,12 @@ def open_job(config: Config, workdir: Path) -> Job:
     encoder, text, trainable = text_source(config, data)
     assembler = Assembler(data, config.tasks, config.batch, text)
     cut = None if encoder is None else find_cut(encoder, _train_layers(config)).layer
+    assembler = dataclasses.replace(assembler, tasks=weighted_tasks(assembler))
     labels = label_stats(assembler)
     model = Model(
         config.model,
         data.schema,
-        config.tasks,
+        assembler.tasks,
         labels,
         encoder,
         config.encoder.pooling,
@@ -164,6 +171,7 @@ def text_source(
         params = init_params(encoder, jax.random.PRNGKey(config.train.seed))
     encoder = dataclasses.replace(encoder, dtype=config.model.dtype)
     tokens, offsets = data.items["tokens"], data.items["token_offsets"]
+    types = data.items["token_types"] if data.schema.token_types else None
     cache = choice.cache or str(data.folder.parent / "cache")
     tokenizer = json.dumps(data.manifest["tokenizer"], sort_keys=True)
     cut = find_cut(encoder, _train_layers(config))
@@ -172,19 +180,19 @@ def text_source(
             frozen = dataclasses.replace(encoder, dtype="float32")
             vectors = pooled_vectors(
                 cache, frozen, params, tokens, offsets, choice.pooling,
-                tokenizer=tokenizer, progress=progress,
+                types=types, tokenizer=tokenizer, progress=progress,
             )  # fmt: skip
             if choice.centre:
                 vectors = centred(vectors, np.asarray(data.items["warm"]))
             return None, TextSource(vectors=vectors), None
         states = None
-        if cut.layer:
+        if cut.layer is not None:
             states, offsets = token_states(
                 cache, encoder, params, tokens, offsets, cut.layer,
-                tokenizer=tokenizer, progress=progress,
+                types=types, tokenizer=tokenizer, progress=progress,
             )  # fmt: skip
     history = choice.history_tokens if config.model.history_text else 0
-    source = TextSource(None, tokens, offsets, states, choice.row_tokens, history)
+    source = TextSource(None, tokens, offsets, states, choice.row_tokens, history, types)
     return encoder, source, split_params(encoder, params, _train_layers(config))[1]
 
 
@@ -204,25 +212,52 @@ def centred(vectors: HostArray, warm: HostArray) -> HostArray:
 
 
 def label_stats(assembler: Assembler) -> dict[str, LabelStats]:
-    """Where heads start: mean and spread of values, log-odds of binary labels, training rows."""
+    """Where heads start: mean and spread of values, log-odds of 0/1 labels, training rows."""
     index = rows_of(assembler, "train")
-    found = {}
+    data, found = assembler.data, {}
     for t in assembler.tasks:
-        if t.level != "event" or t.kind not in ("binary", "regression"):
+        if t.level != "event" or t.kind in ("multiclass", "retrieval"):
             continue
-        y = np.asarray(assembler.data.events[f"label_{t.label}"][index], np.float64)
-        y = y[np.isfinite(y)]
-        if not len(y):
-            raise UserError(
-                f"task {t.name!r}: no training row has a label {t.label!r}; leave the task out"
-            )
-        mean = float(y.mean())
-        if t.kind == "binary":
-            p = float(np.clip(mean, 1e-4, 1 - 1e-4))
-            found[t.name] = LabelStats(float(np.log(p / (1 - p))), 1.0)
+        columns = [np.asarray(data.events[f"label_{c}"][index], np.float64) for c in t.columns]
+        known = [y[np.isfinite(y)] for y in columns]
+        for name, y in zip(t.columns, known, strict=True):
+            if not len(y):
+                raise UserError(
+                    f"task {t.name!r}: no training row has a label {name!r}; leave the "
+                    + ("column out" if t.labels else "task out")
+                )
+        mean = float(known[0].mean())
+        if t.kind == "multilabel":
+            found[t.name] = LabelStats(each=tuple(log_odds(float(y.mean())) for y in known))
+        elif t.kind == "ordinal":
+            counts = class_counts(data, t, index)
+            found[t.name] = LabelStats(each=start_thresholds(counts))
+        elif t.probability:
+            found[t.name] = LabelStats(log_odds(mean))
+        elif t.kind == "similarity" and t.low is not None and t.high is not None:
+            found[t.name] = LabelStats(log_odds((mean - t.low) / (t.high - t.low)))
         else:
-            found[t.name] = LabelStats(mean, max(float(y.std()), 1e-3))
+            found[t.name] = LabelStats(mean, max(float(known[0].std()), 1e-3))
     return found
+
+
+def log_odds(p: float) -> float:
+    """log(p / (1 - p)) of a share, which is first cut to [1e-4, 1 - 1e-4]."""
+    p = float(np.clip(p, 1e-4, 1 - 1e-4))
+    return float(np.log(p / (1 - p)))
+
+
+def weighted_tasks(assembler: Assembler) -> tuple[TaskSpec, ...]:
+    """The tasks, those that are `balanced` with class weights from the training rows."""
+    index = rows_of(assembler, "train")
+
+    def resolved(t: TaskSpec) -> TaskSpec:
+        if not t.balanced:
+            return t
+        weights = balanced(class_counts(assembler.data, t, index))
+        return dataclasses.replace(t, class_weights=weights, balanced=False)
+
+    return tuple(resolved(t) for t in assembler.tasks)
 
 
 def unseen_statistics(data: Prepared) -> tuple[float, ...]:

@@ -16,6 +16,7 @@ from mtl_jax.data.assemble import Assembler, TextSource
 from mtl_jax.data.config import DataConfig
 from mtl_jax.data.prepare import prepare, prepare_raw
 from mtl_jax.data.prepared import Prepared, open_prepared
+from mtl_jax.data.schema import Label
 from runs import locked
 from tiny_config import get_config
 
@@ -42,18 +43,23 @@ def assembler_of(
     )
 
 
-def small_data(folder: Path, **events: pl.Expr) -> Prepared:
+def small_data(
+    folder: Path, labels: tuple[Label, ...] = (), pair: bool = False, **events: pl.Expr
+) -> Prepared:
     """The tables of data/tiny.py, which have every kind of column, and tokens of their texts.
 
+    labels: more labels than those.  pair: each text is the pair of title and description.
     events: columns of the events to be set.
     """
     raw = make_raw(events=240)
-    raw = replace(raw, events=raw.events.with_columns(**events))
+    columns = replace(raw.columns, labels=raw.columns.labels + labels)
+    raw = replace(raw, columns=columns, events=raw.events.with_columns(**events))
     tokenizer = write_tokenizer(folder / "encoder")
     config = DataConfig(
         source="tiny",
         prepared=str(folder / "prepared"),
-        template="{title} {description}",
+        template="{title}" if pair else "{title} {description}",
+        template_pair="{description}" if pair else "",
         tokenizer=str(tokenizer),
         max_tokens=12,
         valid_fraction=0.2,
@@ -68,11 +74,17 @@ def write_tokenizer(folder: Path) -> Path:
     found = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
     found.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
     found.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     folder.mkdir(parents=True, exist_ok=True)
     found.save(str(folder / "tokenizer.json"))
-    told = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"}
+    told = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": "[PAD]",
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(told))
     return folder
 

@@ -12,9 +12,6 @@ from mtl_jax.data.config import DataConfig, StatisticsConfig
 from mtl_jax.nn.config import ModelConfig
 from mtl_jax.train.config import OptimConfig, TrainConfig
 
-# The user tower wants a column; that of the one user there is says nothing, and is cut to nothing.
-NO_STATISTICS = StatisticsConfig(keys=("user",), history=False, recency="off", clip=1e-3)
-
 
 def get_config() -> Config:
     """`--set=data.folder=` names the folder of `census-income.data`."""
@@ -27,7 +24,7 @@ def get_config() -> Config:
             source="census",
             template="",
             split="given",
-            statistics=NO_STATISTICS,
+            statistics=StatisticsConfig(keys=(), history=False),
         ),
         encoder=EncoderChoice(""),
         batch=BatchConfig(size=512, history=1),

@@ -16,9 +16,6 @@ from mtl_jax.data.config import DataConfig, StatisticsConfig
 from mtl_jax.nn.config import ModelConfig
 from mtl_jax.train.config import OptimConfig, TrainConfig
 
-# The user tower wants a column; that of the one user there is says nothing, and is cut to nothing.
-NO_STATISTICS = StatisticsConfig(keys=("user",), history=False, recency="off", clip=1e-3)
-
 
 def get_config() -> Config:
     """`--set=data.folder=` names the reviews' folder, `--set=encoder.folder=` the encoder's."""
@@ -29,7 +26,7 @@ def get_config() -> Config:
             template="{review}",
             split="ratio",
             stratify="sentiment",
-            statistics=NO_STATISTICS,
+            statistics=StatisticsConfig(keys=(), history=False),
         ),
         encoder=EncoderChoice("bert-base-chinese", train_layers=2, pooling="cls"),
         batch=BatchConfig(size=64, history=1),

@@ -36,6 +36,7 @@ def pooled_vectors(
     offsets: HostArray,
     pooling: str,
     *,
+    types: HostArray | None = None,
     tokenizer: str = "",
     progress: Callback | None = None,
     call_tokens: int = 4096,
@@ -47,6 +48,7 @@ def pooled_vectors(
       config, params: the whole encoder (with "pooler" for that pooling).
       tokens: int32 [total]; offsets: int64 [n + 1]; text t is tokens[offsets[t]:offsets[t + 1]].
       pooling: "mean", "cls" or "pooler".
+      types: int [total], the token types of text pairs; None for single texts.
       tokenizer: a hash or name of what made the tokens; part of the key.
       progress: called with (texts done, texts); see `progress_bar`.
       call_tokens: tokens per call of the encoder.
@@ -59,7 +61,7 @@ def pooled_vectors(
         that are not finite.
     """
     check_pooling(pooling, "pooler" in params)
-    texts = Texts(tokens, offsets)
+    texts = Texts(tokens, offsets, types)
     texts.check(config)
     used = {k: v for k, v in params.items() if k != "pooler" or pooling == "pooler"}
     key = {**_key(config, used, texts, tokenizer), "pooling": pooling, "dtype": "float32"}
@@ -83,6 +85,7 @@ def token_states(
     offsets: HostArray,
     cut_layer: int,
     *,
+    types: HostArray | None = None,
     tokenizer: str = "",
     progress: Callback | None = None,
     call_tokens: int = 4096,
@@ -99,7 +102,7 @@ def token_states(
     """
     if not 0 <= cut_layer <= config.layers:
         raise UserError(f"cut_layer {cut_layer}: the encoder has {config.layers} layers")
-    texts = Texts(tokens, offsets)
+    texts = Texts(tokens, offsets, types)
     texts.check(config)
     names = ("embeddings", *(f"layer_{n}" for n in range(cut_layer)))
     used = {name: params[name] for name in names}
@@ -139,6 +142,8 @@ def _key(config: EncoderConfig, used: Params, texts: Texts, tokenizer: str) -> d
         "tokens": np.asarray(texts.tokens, np.int32),
         "offsets": np.asarray(texts.offsets, np.int64),
     }
+    if texts.types is not None:
+        content["types"] = np.asarray(texts.types, np.int32)
     return {
         "format": FORMAT,
         "config": constants,

@@ -36,10 +36,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Texts:
-    """Tokenised texts: tokens int32 [total], text t at offsets[t] .. offsets[t + 1] (int64)."""
+    """Tokenised texts: tokens int32 [total], text t at offsets[t] .. offsets[t + 1] (int64).
+
+    types: token types [total] of text pairs, None for single texts.
+    """
 
     tokens: HostArray
     offsets: HostArray
+    types: HostArray | None = None
 
     @property
     def lengths(self) -> HostArray:
@@ -61,7 +65,7 @@ class Texts:
                 f"text {int(lengths.argmax())} has {lengths.max()} tokens and the encoder "
                 f"{config.usable_length} positions: lower max_tokens and prepare the data again"
             )
-        check_ids(config, self.tokens, position_ids=np.zeros_like(self.tokens))
+        check_ids(config, self.tokens, np.zeros_like(self.tokens), self.types)
 
 
 def group_texts(lengths: HostArray, call_tokens: int) -> list[Group]:
@@ -144,6 +148,7 @@ def _forward(
         hidden = Encoder(config).apply(
             {"params": params},
             rows["ids"],
+            token_type_ids=rows.get("types"),
             segment_ids=rows["segments"],
             position_ids=rows["positions"],
             stop_layer=stop,
@@ -166,6 +171,11 @@ def _one_late(
             texts.tokens, starts[group.which], lengths[group.which], group.row_of,
             group.offset_of, group.shape, config.pad_id, group.U,
         )  # fmt: skip
+        if texts.types is not None:
+            real = rows["segments"] > 0
+            rows["types"] = np.zeros_like(rows["ids"])
+            first = starts[group.which][rows["owner"][real]]
+            rows["types"][real] = texts.types[first + rows["positions"][real]]
         result = call(group, rows)
         if waiting is not None:
             yield waiting[0], waiting[1], np.asarray(waiting[2])

@@ -29,6 +29,7 @@ class TextSource:
 
     vectors: [n_items, Dt], frozen and pooled.  tokens, offsets: flat ids, [n_items + 1].
     states: [tokens, D] frozen token states of the layer below the trained ones.
+    types: [tokens] token types of text pairs.
     """
 
     vectors: HostArray | None = None
@@ -37,6 +38,7 @@ class TextSource:
     states: HostArray | None = None
     length: int = 128
     history_tokens: int = 0
+    types: HostArray | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Assembler:
             {c.name: np.asarray(e[f"ctx_{c.name}"][index]) for c in self.data.schema.context},
             {k: v[0] for k, v in found.items()},
             {k: v[1] for k, v in found.items()},
+            np.asarray(e["other"][index]) if self.data.schema.other else None,
         )
 
     def rows(
@@ -76,6 +79,7 @@ class Assembler:
         context: dict[str, HostArray],
         labels: dict[str, HostArray] | None = None,
         masks: dict[str, HostArray] | None = None,
+        other: HostArray | None = None,
     ) -> Rows:
         """Rows whose histories are history[start:stop], the most recent first."""
         h = self.data.history
@@ -91,7 +95,7 @@ class Assembler:
         return Rows(
             user, item, time, seen, kind, np.log1p(np.maximum(age, 0.0)),
             self.data.history_values(np.where(there, h["row"][at] if len(h["row"]) else -1, -1)),
-            stats, context, labels or {}, masks or {},
+            stats, context, labels or {}, masks or {}, other=other,
         )  # fmt: skip
 
     def shape_of(self, rows: Rows, candidates: list[HostArray], parts: tuple[int, int]) -> Shape:
@@ -128,6 +132,10 @@ class Assembler:
         out = self._user_side(rows, shards, shape, cut)
         out["item"] = per_table(lambda p, t: local(t, target[p]))
         out["hist"] = per_table(lambda p, t: local(t, history[p]))
+        if self.data.schema.other:  # 0, no item, where a request names none
+            named = np.zeros_like(target) if rows.other is None else rows.other
+            other = named.reshape(target.shape)
+            out["other"] = per_table(lambda p, t: local(t, other[p]))
         ids = per_table(lambda p, t: padded(t, shape.table, 0))
         out |= self._item_side(ids, shards, shape)
         out |= {f"label/{k}": cut(v) for k, v in rows.labels.items()}
@@ -224,11 +232,13 @@ class Assembler:
         n = len(table) - 1
         end = shape.table if shape else n + 1
         packs["owner"] = np.where(packs["owner"] < n, packs["owner"] + 1, end).astype(np.int32)
+        real = packs["owner"] < end
+        start = np.append(t.offsets[table[1:]], 0)
+        flat = start[np.where(real, packs["owner"] - 1, n)] + packs["positions"]
         if t.states is not None:
-            start = np.append(t.offsets[table[1:]], 0)
-            flat = start[np.where(packs["owner"] < end, packs["owner"] - 1, n)] + packs["positions"]
-            states = np.asarray(t.states[flat])
-            packs["states"] = np.where((packs["owner"] < end)[..., None], states, 0)
+            packs["states"] = np.where(real[..., None], np.asarray(t.states[flat]), 0)
+        if t.types is not None:
+            packs["types"] = np.where(real, t.types[flat], 0).astype(np.int32)
         return packs
 
     def _history_text(self, rows: Rows) -> dict[str, HostArray]:

@@ -57,7 +57,7 @@ class Rows:
     history, history_type [n, H] (most recent first, 0 = none), history_age [n, H] as log1p of the
     hours before the row; history_value [n, H, 2 V] of `Prepared.history_values`; stats [n, F]
     standardised; context name -> [n]; labels, masks task -> [n] or [n, C]; profile name -> [n]
-    codes that stand in for the users' own.
+    codes that stand in for the users' own; other [n]: an item to compare the row's own with.
     """
 
     user: HostArray
@@ -72,16 +72,17 @@ class Rows:
     labels: Mapping[str, HostArray] = field(default_factory=dict)
     masks: Mapping[str, HostArray] = field(default_factory=dict)
     profile: Mapping[str, HostArray] = field(default_factory=dict)
+    other: HostArray | None = None
 
     def take(self, index: HostArray) -> "Rows":
         """The rows `index` [m] of these."""
-        cut: dict[str, Any] = {
-            f.name: getattr(self, f.name)[index]
-            if isinstance(getattr(self, f.name), np.ndarray)
-            else {k: v[index] for k, v in getattr(self, f.name).items()}
-            for f in fields(self)
-        }
-        return Rows(**cut)
+
+        def cut(values: Any) -> Any:
+            if isinstance(values, Mapping):
+                return {k: v[index] for k, v in values.items()}
+            return None if values is None else values[index]
+
+        return Rows(**{f.name: cut(getattr(self, f.name)) for f in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -112,11 +113,11 @@ def item_tables(
     """
     tables = []
     parts = slices * shards
-    target = rows.item.reshape(parts, -1)
-    history = rows.history.reshape(parts, -1)
+    named = [rows.item, rows.history] + ([] if rows.other is None else [rows.other])
+    split = [ids.reshape(parts, -1) for ids in named]
     for p in range(parts):
         zero = np.zeros(1, np.int32)
-        tables.append(np.unique(np.concatenate([zero, target[p], history[p], candidates[p]])))
+        tables.append(np.unique(np.concatenate([zero, *(ids[p] for ids in split), candidates[p]])))
     return tables, np.array([len(t) for t in tables])
 
 

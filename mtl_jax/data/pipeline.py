@@ -22,8 +22,7 @@ def rows_of(assembler: Assembler, part: str) -> HostArray:
     data = assembler.data
     chosen = np.asarray(data.events["split"]) == PARTS[part]
     labelled = np.zeros(len(chosen), bool)
-    for t in assembler.tasks:
-        name = f"label_{t.label}"
+    for name in {f"label_{column}" for t in assembler.tasks for column in t.columns}:
         if name in data.events:
             labelled |= np.isfinite(np.asarray(data.events[name]))
     index = np.flatnonzero(chosen & labelled)
@@ -111,7 +110,8 @@ class TrainStream:
         config, schema = self.assembler.config, self.assembler.data.schema
         parts = self.parts[0] * self.parts[1]
         extra = max((len(c) for c in self.candidates(0)), default=0)
-        table = min(config.size // parts * (config.history + 1) + extra + 1, schema.n_items)
+        each = config.history + 1 + schema.other
+        table = min(config.size // parts * each + extra + 1, schema.n_items)
         return Shape(
             table,
             min(config.size, schema.n_users),

@@ -1,4 +1,4 @@
-"""Metrics on the host, in float64: binary, multi-class, regression, ranking; intervals by users.
+"""Metrics on the host, in float64: by kind of task, and ranking; intervals by users.
 
 Start at `registry.METRICS`, `report.evaluate_task`, `report.evaluate_ranking`, and
 `bootstrap.paired_difference` / `bootstrap.share_of_gap`.

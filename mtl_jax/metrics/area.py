@@ -22,18 +22,21 @@ from mtl_jax.metrics.base import (
 
 
 def binary_labels(y: AnyArray) -> FloatArray:
-    """y as float64 zeros and ones; ValueError naming the first row that is neither."""
+    """y as float64 zeros, ones and probabilities; ValueError naming the first row that is none.
+
+    A row with label y counts as a positive of weight y and a negative of weight 1 - y.
+    """
     labels = floats("label", y)
-    bad = (labels != 0) & (labels != 1)
+    bad = (labels < 0) | (labels > 1)
     if bad.any():
         row = int(np.argmax(bad))
-        raise ValueError(f"label of row {row} is {labels[row]}, a binary label is 0 or 1")
+        raise ValueError(f"label of row {row} is {labels[row]}, a binary label is from 0 to 1")
     return labels
 
 
 @dataclass(frozen=True)
 class AreaUnderCurve:
-    """AUC of scores [N] (any increasing function of the probability) for labels 0/1 [N]."""
+    """AUC of scores [N] (any increasing function of the probability) for labels 0 to 1 [N]."""
 
     name: str = "auc"
     why: str = "it needs rows of both classes"
@@ -51,15 +54,15 @@ class AreaUnderCurve:
 
     def prepare(self, y: AnyArray, prediction: AnyArray, users: IntArray, n_users: int) -> Prepared:
         """One sort for all replicates; each then costs a gather and a running sum over the rows."""
-        positive, score = binary_labels(y) == 1, floats("prediction", prediction)
-        negatives, negative_users = _sorted(score[~positive], users[~positive])
-        positives, positive_users = _sorted(score[positive], users[positive])
+        labels, score = binary_labels(y), floats("prediction", prediction)
+        negatives, negative_users, of_0 = _sorted(score, users, 1 - labels)
+        positives, positive_users, of_1 = _sorted(score, users, labels)
         left = np.searchsorted(negatives, positives, side="left")
         right = np.searchsorted(negatives, positives, side="right")
 
         def value(counts: FloatArray) -> float:
-            below = np.concatenate([[0.0], np.cumsum(counts[negative_users])])
-            w = counts[positive_users]
+            below = np.concatenate([[0.0], np.cumsum(counts[negative_users] * of_0)])
+            w = counts[positive_users] * of_1
             pairs = w.sum() * below[-1]
             return float(w @ (below[left] + below[right]) / 2 / pairs) if pairs else float("nan")
 
@@ -69,9 +72,13 @@ class AreaUnderCurve:
         return len(y), ""
 
 
-def _sorted(score: FloatArray, users: IntArray) -> tuple[FloatArray, IntArray]:
-    order = np.argsort(score, kind="stable")
-    return score[order], users[order]
+def _sorted(
+    score: FloatArray, users: IntArray, part: FloatArray
+) -> tuple[FloatArray, IntArray, FloatArray]:
+    """Scores, users and parts of the rows with a part in the class, by score."""
+    rows = np.flatnonzero(part)
+    rows = rows[np.argsort(score[rows], kind="stable")]
+    return score[rows], users[rows], part[rows]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,8 @@
 """Metrics of a binary task: labels 0/1 [N], predictions probabilities [N] (AUCs: any scores).
 
+A soft label y counts as a row of label 1 with weight y and one of label 0 with weight 1 - y; where
+a metric compares p with y (Brier, calibration) it is compared with y itself.
+
 Every one is called `metric(y, prediction, weights=None, users=None)`; see `base.Metric`.
 """
 
@@ -48,7 +51,7 @@ def probabilities(prediction: AnyArray) -> FloatArray:
 
 def _log_loss(y: AnyArray, prediction: AnyArray, weights: FloatArray) -> Terms:
     labels, p = binary_labels(y), np.clip(probabilities(prediction), EPSILON, 1 - EPSILON)
-    return mean_terms(-np.where(labels == 1, np.log(p), np.log1p(-p)))
+    return mean_terms(-labels * np.log(p) - (1 - labels) * np.log1p(-p))
 
 
 def _brier(y: AnyArray, prediction: AnyArray, weights: FloatArray) -> Terms:
@@ -58,8 +61,8 @@ def _brier(y: AnyArray, prediction: AnyArray, weights: FloatArray) -> Terms:
 def _confusion(y: AnyArray, prediction: AnyArray, weights: FloatArray) -> Terms:
     """Columns: 2 y + (p >= 0.5), that is true -, false +, false -, true +."""
     says = probabilities(prediction) >= THRESHOLD
-    cell = (2 * binary_labels(y) + says).astype(np.int64)
-    return Terms(4, [(cell, np.ones(len(cell)))])
+    labels, cell = binary_labels(y), says.astype(np.int64)
+    return Terms(4, [(cell, 1 - labels), (2 + cell, labels)])
 
 
 def _f1(c: FloatArray) -> FloatArray:

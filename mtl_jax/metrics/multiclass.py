@@ -34,7 +34,8 @@ def class_labels(y: AnyArray, classes: int) -> IntArray:
     return labels.astype(np.int64)
 
 
-def _read(y: AnyArray, prediction: AnyArray) -> tuple[IntArray, FloatArray]:
+def read(y: AnyArray, prediction: AnyArray) -> tuple[IntArray, FloatArray]:
+    """Class ids [N] and probabilities [N, C]; ValueError for others."""
     p = probabilities(prediction)
     if p.ndim != 2:
         raise ValueError(f"multi-class predictions have shape [N, C], these {p.shape}")
@@ -42,14 +43,14 @@ def _read(y: AnyArray, prediction: AnyArray) -> tuple[IntArray, FloatArray]:
 
 
 def _log_loss(y: AnyArray, prediction: AnyArray, weights: FloatArray) -> Terms:
-    labels, p = _read(y, prediction)
+    labels, p = read(y, prediction)
     p = p / p.sum(axis=1, keepdims=True)
     own = p[np.arange(len(labels)), labels]
     return mean_terms(-np.log(np.clip(own, EPSILON, 1 - EPSILON)))
 
 
 def _hits(y: AnyArray, prediction: AnyArray, weights: FloatArray) -> Terms:
-    labels, p = _read(y, prediction)
+    labels, p = read(y, prediction)
     return mean_terms((p.argmax(axis=1) == labels).astype(np.float64))
 
 
@@ -61,7 +62,7 @@ def class_terms(labels: IntArray, said: IntArray, classes: int) -> Terms:
 
 
 def _classes(y: AnyArray, prediction: AnyArray, weights: FloatArray) -> Terms:
-    labels, p = _read(y, prediction)
+    labels, p = read(y, prediction)
     return class_terms(labels, p.argmax(axis=1).astype(np.int64), p.shape[1])
 
 
@@ -71,7 +72,8 @@ def _scores(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
     return ratio(2 * right, called + own), own
 
 
-def _macro(sums: FloatArray) -> FloatArray:
+def macro_f1(sums: FloatArray) -> FloatArray:
+    """Mean F1 over the classes that occur; sums as `class_terms` has them [..., 3 C] -> [...]."""
     f, _ = _scores(sums)
     return ratio(np.nansum(f, axis=-1), (~np.isnan(f)).sum(axis=-1))
 
@@ -85,7 +87,7 @@ def top_k(k: int) -> Additive:
     """Share of rows whose class is among the k most probable (rank, ties averaged, at most k)."""
 
     def hits(y: AnyArray, prediction: AnyArray, weights: FloatArray) -> Terms:
-        labels, p = _read(y, prediction)
+        labels, p = read(y, prediction)
         own = p[np.arange(len(labels)), labels][:, None]
         rank = (p > own).sum(axis=1) + ((p == own).sum(axis=1) + 1) / 2
         return mean_terms((rank <= k).astype(np.float64))
@@ -96,7 +98,7 @@ def top_k(k: int) -> Additive:
 # Mean of -log p(class), p first divided by its row's sum, then clipped as the binary one.
 log_loss = Additive("log_loss", _log_loss, mean_of)
 accuracy = Additive("accuracy", _hits, mean_of)
-f1_macro = Additive("f1_macro", _classes, _macro)
+f1_macro = Additive("f1_macro", _classes, macro_f1)
 f1_weighted = Additive("f1_weighted", _classes, _weighted)
 # One label and one prediction a row: micro F1 is the accuracy.
 f1_micro = Additive("f1_micro", _hits, mean_of)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from mtl_jax.metrics import binary, multiclass, ranking, regression
+from mtl_jax.metrics import binary, multiclass, multilabel, ordinal, ranking, regression, similarity
 from mtl_jax.metrics.base import FloatArray, Metric
 from mtl_jax.metrics.ranks import Ranks
 
@@ -28,7 +28,30 @@ METRICS: Mapping[str, Mapping[str, Metric]] = {
         "top_3": multiclass.top_3,
         "top_5": multiclass.top_5,
     },
+    "multilabel": {
+        "auc_macro": multilabel.auc_macro,
+        "auc_micro": multilabel.auc_micro,
+        "f1_macro": multilabel.f1_macro,
+        "f1_micro": multilabel.f1_micro,
+        "subset_accuracy": multilabel.subset_accuracy,
+        "hamming_loss": multilabel.hamming_loss,
+        "label_ranking_precision": multilabel.label_ranking_precision,
+    },
+    "ordinal": {
+        "accuracy": ordinal.accuracy,
+        "mae": ordinal.mae,
+        "mae_median": ordinal.mae_median,
+        "quadratic_kappa": ordinal.quadratic_kappa,
+        "ranked_probability_score": ordinal.ranked_probability_score,
+        "log_loss": ordinal.log_loss,
+    },
     "regression": {"mae": regression.mae, "rmse": regression.rmse, "r2": regression.r2},
+    "similarity": {
+        "spearman": similarity.spearman,
+        "pearson": similarity.pearson,
+        "auc": similarity.auc,
+        "rmse": similarity.rmse,
+    },
 }
 
 # Named with their k: "recall@10". (Ranks, k) -> one value per query.
@@ -59,6 +82,16 @@ HIGHER_IS_BETTER: Mapping[str, bool] = {
     "mae": False,
     "rmse": False,
     "r2": True,
+    "auc_macro": True,
+    "auc_micro": True,
+    "subset_accuracy": True,
+    "hamming_loss": False,
+    "label_ranking_precision": True,
+    "mae_median": False,
+    "quadratic_kappa": True,
+    "ranked_probability_score": False,
+    "spearman": True,
+    "pearson": True,
     "ndcg": True,
     "mrr": True,
     "hit_rate": True,

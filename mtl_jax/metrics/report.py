@@ -42,13 +42,15 @@ def evaluate_task(
     n: int = REPLICATES,
     seed: int = 0,
 ) -> Slices:
-    """{slice: {metric: Entry}} of a "binary", "multiclass" or "regression" task.
+    """{slice: {metric: Entry}} of a task whose kind is a key of METRICS.
 
-    y [N], NaN = no label (the row is left out); prediction: probabilities [N], probabilities
-    [N, C], or values [N]; users [N]; slices {name: bool [N]}, "all" is added.
+    y [N] ([N, C] of "multilabel"), NaN = no label (a row without any is left out); prediction:
+    probabilities [N], probabilities [N, C], or values [N]; users [N]; slices {name: bool [N]},
+    "all" is added.
     """
     labels, prediction, users = np.asarray(y), np.asarray(prediction), np.asarray(users)
-    present = ~np.isnan(labels) if labels.dtype.kind == "f" else np.ones(len(labels), dtype=bool)
+    known = ~np.isnan(labels) if labels.dtype.kind == "f" else np.ones(labels.shape, dtype=bool)
+    present = known.reshape(len(labels), -1).any(axis=1)
     found: Slices = {}
     for name, mask in with_all(slices, len(labels)).items():
         rows = np.flatnonzero(mask & present)

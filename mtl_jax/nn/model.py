@@ -153,6 +153,7 @@ class Model:
         hidden: Any = Encoder(self.encoder).apply(
             {"params": params["encoder"]},
             batch["text/ids"],
+            token_type_ids=batch.get("text/types"),
             segment_ids=batch["text/segments"],
             position_ids=batch["text/positions"],
             start_layer=self.cut,

@@ -7,7 +7,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from mtl_jax.core.errors import UserError
 from mtl_jax.core.names import choose
 from mtl_jax.core.rng import key_for
 from mtl_jax.core.task_spec import TaskSpec
@@ -16,8 +18,9 @@ from mtl_jax.data.schema import Schema
 from mtl_jax.nn import scores
 from mtl_jax.nn.config import ModelConfig
 from mtl_jax.nn.context import Context, Gate
-from mtl_jax.nn.heads import Head, RetrievalHead
+from mtl_jax.nn.heads import CosineHead, Head, OrdinalHead, RetrievalHead
 from mtl_jax.nn.item_tower import ItemTower
+from mtl_jax.nn.ordinal import start_thresholds
 from mtl_jax.nn.trunks import TRUNKS
 from mtl_jax.nn.user_tower import Attend, UserTower
 
@@ -27,10 +30,14 @@ Outputs = dict[str, Any]
 
 @dataclass(frozen=True)
 class LabelStats:
-    """Mean and spread (or base log-odds and 1) of a label over training rows: the heads' start."""
+    """Mean and spread (or base log-odds and 1) of a label over training rows: the heads' start.
+
+    each: base log-odds of every label of "multilabel"; the thresholds of "ordinal".
+    """
 
     mean: float = 0.0
     std: float = 1.0
+    each: tuple[float, ...] = ()
 
 
 class Towers(nn.Module):
@@ -65,11 +72,16 @@ class Towers(nn.Module):
         )
         context = Context(c, s, name="context")(batch)
         user = Gate(name="context_gate")(user, context)
-        interest = nn.Dense(s.n_categories, name="interest")(user)
-        rep = {"user": user, "items": items, "interest": interest, "context": context}
+        rep = {"user": user, "items": items, "context": context}
+        if s.n_categories:
+            rep["interest"] = nn.Dense(s.n_categories, name="interest")(user)
         rep["item_bias"] = item_rows[:, d + 1] * item_keep
 
         target = batch["item"]
+        if text is not None:  # for heads that compare texts
+            rep["target_text"] = jnp.take(text, target, axis=0)
+            if s.other:
+                rep["other_text"] = jnp.take(text, batch["other"], axis=0)
         item = jnp.take(items, target, axis=0)
         row_keep = jnp.take(item_keep, target)
         item_bias = jnp.take(item_rows[:, d], target) * row_keep * c.item_id
@@ -78,8 +90,9 @@ class Towers(nn.Module):
             "collaborative": scores.collaborative(
                 user, item, user_bias, item_bias, jnp.asarray(self.mu)
             ),
-            "interest": scores.interest(interest, self._category(batch)),
         }
+        if s.n_categories:
+            found["interest"] = scores.interest(rep["interest"], self._category(batch))
         if text is not None:
             mean, best = scores.content(text, target, batch["hist"])
             found |= {"content_mean": mean, "content_max": best}
@@ -163,7 +176,9 @@ class Heads(nn.Module):
     def __call__(self, rep: Representation, deterministic: bool) -> Outputs:
         c = self.config
         on_events = tuple(
-            t.name for t in self.tasks if t.level == "event" and t.kind != "retrieval"
+            t.name
+            for t in self.tasks
+            if t.level == "event" and t.kind not in ("retrieval", "similarity")
         )
         trunk = choose(TRUNKS, c.trunk, "trunk")(c, name="trunk")
         features = trunk(rep["z"], on_events, deterministic)
@@ -176,13 +191,34 @@ class Heads(nn.Module):
             if t.label == "interest":  # read where the interest score was made
                 out[t.name] = rep["interest"]
                 continue
+            if t.kind == "similarity":
+                out[t.name] = self._similarity(t, rep, deterministic)
+                continue
             stats = self.labels.get(t.name, LabelStats())
-            head = Head(c, max(t.classes, 1), stats.mean, stats.std, name=f"head_{t.name}")
             source = {"event": features.get(t.name), "item": rep["items"], "user": rep["user"]}
             wide = rep.get("wide", rep["z"]) if t.level == "event" else None
             text = rep.get("text") if t.level == "event" else None
+            name = f"head_{t.name}"
+            if t.kind == "ordinal":
+                start = stats.each or start_thresholds(np.zeros(t.size))
+                head: nn.Module = OrdinalHead(c, start, name=name)
+            else:
+                head = Head(c, t.size, stats.each or stats.mean, stats.std, name=name)
             y = head(source[t.level], wide, deterministic, text)
-            out[t.name] = y if t.kind == "multiclass" else y[:, 0]
+            out[t.name] = y[:, 0] if t.kind in ("binary", "regression") else y
             if t.kind == "regression":
                 out[t.name] = bounded(out[t.name], t.low, t.high, stats)
         return out
+
+    def _similarity(self, t: TaskSpec, rep: Representation, deterministic: bool) -> Array:
+        """A logit [B] of two texts, or low + (high - low) sigmoid(it)."""
+        if "target_text" not in rep:
+            raise UserError(f"task {t.name!r}: kind 'similarity' needs texts (encoder.folder)")
+        one, start, name = rep["target_text"], self.labels.get(t.name, LabelStats()).mean, t.name
+        if t.how == "cosine":
+            y = CosineHead(start, name=f"head_{name}")(one, rep["other_text"])
+        else:
+            y = Head(self.config, 1, start, name=f"head_{name}")(one, None, deterministic)[:, 0]
+        if t.low is None or t.high is None:
+            return y
+        return t.low + (t.high - t.low) * jax.nn.sigmoid(y)

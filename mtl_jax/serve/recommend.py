@@ -46,7 +46,7 @@ class Recommender:
         tasks = {t.name: t for t in self.evaluator.model.tasks}
         predictions = {
             name: self._retrieval(out, tasks[name], items) if tasks[name].kind == "retrieval"
-            else out["tasks"][name]
+            else one_number(tasks[name], out["tasks"][name])
             for name in weights
         }  # fmt: skip
         score = sum(w * placed(tasks[n], predictions[n]) for n, w in weights.items())
@@ -69,8 +69,10 @@ class Recommender:
         ranking = [
             t.name
             for t in self.evaluator.model.tasks
-            if t.level == "event" and t.kind in ("binary", "regression", "retrieval")
+            if t.level == "event" and t.kind in ("binary", "ordinal", "regression", "retrieval")
         ]
+        if not ranking:
+            raise UserError("no task of this model ranks items: its tasks are of other kinds")
         if not self.rank.weights:
             return dict.fromkeys(ranking, 1.0)
         for name, _ in self.rank.weights:
@@ -103,8 +105,16 @@ class Recommender:
         return share
 
 
+def one_number(task: TaskSpec, prediction: HostArray) -> HostArray:
+    """The expected level [n] of "ordinal" probabilities [n, C]; other predictions as they are."""
+    if task.kind != "ordinal":
+        return prediction
+    expected: HostArray = (task.low or 0.0) + prediction @ np.arange(task.size)
+    return expected
+
+
 def placed(task: TaskSpec, prediction: HostArray) -> HostArray:
     """A prediction on a scale from 0 to 1 where the task has a range."""
-    if task.kind == "regression" and task.low is not None and task.high is not None:
+    if task.low is not None and task.high is not None:
         return (prediction - task.low) / (task.high - task.low)
     return prediction

@@ -9,22 +9,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mtl_jax.core.task_spec import TaskSpec
 from mtl_jax.core.types import Array
+from mtl_jax.tasks.classes import bce, cross_entropy, multilabel_bce
 
-Loss = Callable[[Array, Array, Array], Array]
-
-
-def bce(logit: Array, label: Array, mask: Array) -> Array:
-    """Binary cross-entropy; logit, label [B], label in [0, 1]."""
-    return optax.sigmoid_binary_cross_entropy(logit, label)
-
-
-def cross_entropy(logits: Array, label: Array, mask: Array) -> Array:
-    """Softmax cross-entropy; logits [B, C]; label [B] of class numbers or [B, C] of soft labels."""
-    if label.ndim == logits.ndim:
-        return optax.softmax_cross_entropy(logits, label)
-    classes = jnp.maximum(label, 0).astype(jnp.int32)  # masked rows may hold -1
-    return optax.softmax_cross_entropy_with_integer_labels(logits, classes)
+Loss = Callable[..., Array]
 
 
 def mse(value: Array, label: Array, mask: Array) -> Array:
@@ -52,11 +41,14 @@ def soft_f1(logit: Array, label: Array, mask: Array) -> Array:
 
 LOSSES: dict[str, Loss] = {
     "bce": bce,
+    "multilabel_bce": multilabel_bce,
     "cross_entropy": cross_entropy,
     "mse": mse,
     "huber": huber,
     "soft_f1": soft_f1,
 }
+# Those that take smooth, gamma and weights.
+WITH_OPTIONS = ("bce", "multilabel_bce", "cross_entropy")
 
 
 def sampled_softmax(
@@ -80,9 +72,18 @@ def bpr(own: Array, others: Array, own_log_q: Array, log_q: Array, keep: Array) 
 
 
 RETRIEVAL_LOSSES = {"sampled_softmax": sampled_softmax, "bpr": bpr}
-DEFAULT_LOSS = {
-    "binary": "bce",
-    "multiclass": "cross_entropy",
-    "regression": "mse",
-    "retrieval": "sampled_softmax",
+# What a kind's output can be judged by; the first is its default.
+KIND_LOSSES: dict[str, tuple[str, ...]] = {
+    "binary": ("bce", "soft_f1"),
+    "multilabel": ("multilabel_bce",),
+    "multiclass": ("cross_entropy",),
+    "ordinal": ("cross_entropy",),  # its output is log-probabilities, whose softmax they are
+    "regression": ("mse", "huber"),
+    "similarity": ("mse", "huber"),
+    "retrieval": tuple(RETRIEVAL_LOSSES),
 }
+
+
+def losses_for(task: TaskSpec) -> tuple[str, ...]:
+    """The losses of the task's output, its default first."""
+    return KIND_LOSSES["binary" if task.probability else task.kind]

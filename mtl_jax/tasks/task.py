@@ -1,5 +1,7 @@
 """A task's loss over a batch: masked sums and counts, a vector over tasks, never summed here."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from mtl_jax.core.errors import UserError
@@ -7,17 +9,26 @@ from mtl_jax.core.names import nearest
 from mtl_jax.core.task_spec import TaskSpec
 from mtl_jax.core.types import Array, Batch
 from mtl_jax.nn.towers import Outputs
-from mtl_jax.tasks.losses import DEFAULT_LOSS, LOSSES, RETRIEVAL_LOSSES
+from mtl_jax.tasks.losses import LOSSES, WITH_OPTIONS, losses_for
 from mtl_jax.tasks.retrieval import retrieval_loss
 
 
 def loss_name(task: TaskSpec) -> str:
-    """The task's loss, its kind's default where none is named; refuses unknown names."""
-    name = task.loss or DEFAULT_LOSS[task.kind]
-    known = RETRIEVAL_LOSSES if task.kind == "retrieval" else LOSSES
+    """The task's loss, its kind's default where none is named; refuses others than its kind's."""
+    known = losses_for(task)
+    name = task.loss or known[0]
     if name not in known:
         raise UserError(f"task {task.name!r}: unknown loss {name!r}. {nearest(name, known)}")
+    if loss_options(task) and name not in WITH_OPTIONS:
+        given = ", ".join(loss_options(task))
+        raise UserError(f"task {task.name!r}: loss {name!r} takes no {given}; leave them out")
     return name
+
+
+def loss_options(task: TaskSpec) -> dict[str, Any]:
+    """The options of the loss that the task sets."""
+    found = {"smooth": task.smooth, "gamma": task.gamma, "weights": task.class_weights}
+    return {name: value for name, value in found.items() if value}
 
 
 def loss_sums(tasks: tuple[TaskSpec, ...], outputs: Outputs, batch: Batch) -> tuple[Array, Array]:
@@ -28,7 +39,8 @@ def loss_sums(tasks: tuple[TaskSpec, ...], outputs: Outputs, batch: Batch) -> tu
         if t.kind == "retrieval":
             per_row = retrieval_loss(outputs[t.name], batch, loss_name(t))
         else:
-            per_row = LOSSES[loss_name(t)](outputs[t.name], _label(batch, t.name), mask)
+            loss = LOSSES[loss_name(t)]
+            per_row = loss(outputs[t.name], _label(batch, t.name), mask, **loss_options(t))
         sums.append(jnp.sum(jnp.where(mask > 0, per_row, 0.0), dtype=jnp.float32))
         counts.append(jnp.sum(mask, dtype=jnp.float32))
     return jnp.stack(sums), jnp.stack(counts)

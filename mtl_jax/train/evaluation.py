@@ -18,7 +18,7 @@ from mtl_jax.metrics.ranks import blocked_ranks
 from mtl_jax.metrics.report import KS, Slices, evaluate_ranking, evaluate_task
 from mtl_jax.nn.model import Model
 from mtl_jax.train.fetch import fetch
-from mtl_jax.train.mesh import put_batch
+from mtl_jax.train.mesh import put_batch, replicated
 
 Predictions = dict[str, HostArray]
 
@@ -41,14 +41,16 @@ class Evaluator:
     def outputs(self, params: Any, tables: Any, batch: dict[str, HostArray]) -> Any:
         """Host outputs of one batch: predictions [S, B] and the representation's readable parts."""
         if "predict" not in self._compiled:
-            self._compiled["predict"] = jax.jit(self._forward)
+            out = replicated(self.mesh)
+            self._compiled["predict"] = jax.jit(self._forward, out_shardings=out)
         return fetch(self._compiled["predict"](params, tables, put_batch(self.mesh, batch)))
 
     def run(self, params: Any, tables: Any, rows: Rows) -> Any:
         """Outputs of n rows in order, as {"tasks", "scores", "gate"} of arrays [n, ...].
 
-        binary: probability; regression: value in its range; multiclass: probabilities [n, C];
-        retrieval: query [n, D].  Item-level tasks are left out.
+        binary: probability; regression: value in its range; multiclass, ordinal, multilabel:
+        probabilities [n, C]; similarity: probability, or value in its range; retrieval: query
+        [n, D].  Item-level tasks are left out.
         """
         n, parts = len(rows.user), (1, self.mesh.size)
         none: list[HostArray] = [np.zeros(0, np.int32)] * parts[1]
@@ -112,11 +114,11 @@ class Evaluator:
 
 def to_prediction(task: TaskSpec, output: Any) -> Any:
     """From a head's output to what is reported: probability, clipped value, or as it is."""
-    if task.kind == "binary":
+    if task.probability or task.kind == "multilabel":
         return jax.nn.sigmoid(output)
-    if task.kind == "multiclass":
+    if task.kind in ("multiclass", "ordinal"):
         return jax.nn.softmax(output, axis=-1)
-    if task.kind == "regression":
+    if task.kind in ("regression", "similarity"):
         return jax.numpy.clip(output, task.low, task.high)
     return output
 
@@ -166,7 +168,9 @@ def evaluate(
             ranks = next_item_ranks(evaluator, params, tables, t.name, index[keep], p)
             results[t.name] = evaluate_ranking(ranks, users[keep], cut, ks, n=replicates)
         else:
-            y = y.astype(np.int64) if t.kind == "multiclass" else y.astype(np.float64)
+            y = y.astype(np.int64 if t.kind in ("multiclass", "ordinal") else np.float64)
+            if t.kind == "multilabel":
+                y = np.where(y < 0, np.nan, y)
             results[t.name] = evaluate_task(
                 t.kind, y, p.astype(np.float64), users[keep], cut, n=replicates
             )

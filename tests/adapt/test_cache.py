@@ -265,3 +265,13 @@ def test_groups_have_at_most_two_shapes_and_hold_every_text_once():
     held = np.sort(np.concatenate([g.which for g in groups]))
     np.testing.assert_array_equal(held, np.flatnonzero(lengths))
     assert lengths.sum() / sum(P * L for P, L in (g.shape for g in groups)) > 0.9
+
+
+def test_token_types_are_part_of_the_key(tmp_path, params, no_encoder, count_builds):
+    config = replace(CONFIG, type_vocab=2)
+    types = np.arange(len(TOKENS)) % 2
+    for given in (None, types, 1 - types, types, None):
+        pooled_vectors(tmp_path, config, params, TOKENS, OFFSETS, "mean", types=given)
+    assert len(count_builds) == 3
+    with pytest.raises(UserError, match="token_type_ids"):
+        pooled_vectors(tmp_path, config, params, TOKENS, OFFSETS, "mean", types=types + 1)

@@ -166,3 +166,23 @@ def test_the_report_is_readable(raw: RawData) -> None:
     page = clean(replace(raw, events=set_row(raw.events, 5, item="nowhere")), LATEST).report
     assert "| unknown item |" in page.to_markdown()
     assert "item='nowhere'" in page.to_markdown()
+
+
+def test_an_unknown_other_item_is_an_unknown_item_and_pairs_are_no_duplicates(with_events):
+    other = pl.int_range(pl.len()) % 4
+    raw = with_events(
+        other=pl.when(other == 0)
+        .then(None)
+        .when(other == 1)
+        .then(pl.lit("gone"))
+        .otherwise(pl.lit("i1"))
+    )
+    again = raw.events.with_columns(other=pl.lit("i2"))
+    found = clean(replace(raw, events=pl.concat([raw.events, again])))
+    assert set(found.raw.events["other"].unique()) == {None, "i1", "i2"}
+    gone = int((raw.events["other"] == "gone").sum())
+    assert gone > 0
+    rules = {rule.rule: rule for rule in found.report.rules}
+    assert rules["unknown item"].dropped == gone
+    assert rules["duplicate event"].dropped == 0
+    assert "time and other" in rules["duplicate event"].treatment

@@ -196,7 +196,7 @@ def check_files(data: st.DataObject) -> None:
         except UserError as error:
             told = str(error)
             assert not target.exists()
-            named = [kind, "schema.toml", "log", "items", "data.", "events"]
+            named = [f".{kind}", "schema", "log", "items", "data.", "events"]
             assert any(name in told for name in named), told
             assert len(told) < 3000
             SEEN["refused"] += 1

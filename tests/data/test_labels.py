@@ -3,13 +3,15 @@
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 
 from mtl_jax.core.errors import UserError
 from mtl_jax.core.task_spec import TaskSpec
-from mtl_jax.data.labels import check_tasks, event_labels, item_labels
+from mtl_jax.data.labels import check_tasks, class_counts, event_labels, item_labels
 from mtl_jax.data.prepare import prepare_raw
 from mtl_jax.data.prepared import open_prepared
+from mtl_jax.data.schema import Label
 from worlds import world_data
 
 
@@ -86,6 +88,20 @@ def test_tags_are_shared_out_evenly(tagged):
         (TaskSpec("t", "multiclass", "click"), "needs classes of at least 2"),
         (TaskSpec("t", "multiclass", "category", classes=99), "classes=99, but category has"),
         (TaskSpec("t", "multiclass", "tags", classes=9), "classes=9, but tags has 0 there"),
+        (TaskSpec("t", "multilabel", labels=("click", "rating")), "'rating' is a value"),
+        (TaskSpec("t", "multilabel", labels=("click", "bye")), "no label 'bye'"),
+        (TaskSpec("t", "binary", "click", level="item"), "items have no label 'click'"),
+        (TaskSpec("t", "similarity", "rating"), "needs a 0/1 label, 'rating' is a value"),
+        (TaskSpec("t", "similarity", "click"), "how='cosine' needs a column `other`"),
+        (
+            TaskSpec("t", "ordinal", "rating", low=1.0, high=4.0),
+            "is 5; kind 'ordinal' takes the whole numbers from 1 to 4",
+        ),
+        (
+            TaskSpec("t", "ordinal", "log_dwell", low=0.0, high=9.0),
+            "kind 'ordinal' takes the whole numbers from 0 to 9",
+        ),
+        (TaskSpec("t", "multiclass", "rating", classes=5), "numbers from 0 to 4"),
     ],
 )
 def test_tasks_that_the_data_cannot_serve_are_refused(data, task, message):
@@ -100,3 +116,70 @@ def test_two_tasks_of_one_name_are_refused(data):
     check_tasks(data, (task, replace(task, name="u")))
     with pytest.raises(UserError, match="equal names"):
         check_tasks(data, (task, task))
+
+
+def test_several_labels_are_masked_one_by_one(tagged):
+    task = TaskSpec("t", "multilabel", labels=("click", "buy"))
+    index = np.arange(len(tagged.events["user"]))
+    y, mask = event_labels(tagged, (task,), index)["t"]
+    raw = np.stack([tagged.events["label_click"], tagged.events["label_buy"]], 1)
+    assert 0 < np.isnan(raw[:, 1]).sum() < len(raw)
+    np.testing.assert_array_equal(y, np.where(np.isnan(raw), -1, raw))
+    assert mask.all(), "a click is known of every row"
+    _, only = event_labels(tagged, (replace(task, labels=("buy",)),), index)["t"]
+    np.testing.assert_array_equal(only > 0, np.isfinite(raw[:, 1]))
+
+
+def test_levels_count_from_0(tagged):
+    task = TaskSpec("t", "ordinal", "rating", low=1.0, high=5.0)
+    check_tasks(tagged, (task,))
+    index = np.arange(len(tagged.events["user"]))
+    y, mask = event_labels(tagged, (task,), index)["t"]
+    raw = np.asarray(tagged.events["label_rating"])
+    np.testing.assert_array_equal(y[mask > 0], raw[np.isfinite(raw)] - 1)
+    assert (y[mask == 0] == 0).all()
+
+
+def test_tags_as_several_labels(tagged):
+    task = TaskSpec("t", "multilabel", "tags", level="item", classes=tagged.schema.n_tags)
+    check_tasks(tagged, (task,))
+    with pytest.raises(UserError, match="tags are of items"):
+        check_tasks(tagged, (replace(task, level="event"),))
+    ids = np.arange(tagged.schema.n_items)
+    found = item_labels(tagged, task, ids)
+    assert (found["label/t"][:, 0] == -1).all()
+    for i in ids:
+        real = np.asarray(tagged.items["tags"])[i]
+        real = real[real > 0]
+        np.testing.assert_array_equal(np.flatnonzero(found["label/t"][i] == 1), real)
+        assert found["mask/t"][i] == (len(real) > 0)
+
+
+def test_counts_of_classes_are_of_the_rows_given(tagged):
+    index = np.arange(0, len(tagged.events["user"]), 2)
+    count = lambda *a, **k: class_counts(tagged, TaskSpec("t", *a, **k), index)  # noqa: E731
+    click, buy, rating = (
+        np.asarray(tagged.events[f"label_{n}"])[index] for n in ("click", "buy", "rating")
+    )
+    two = [[(v == 0).sum(), (v == 1).sum()] for v in (click, buy)]
+    np.testing.assert_array_equal(count("binary", "buy"), two[1])
+    np.testing.assert_array_equal(count("multilabel", labels=("click", "buy")), two)
+    five = [(rating == level).sum() for level in range(1, 6)]
+    np.testing.assert_array_equal(count("ordinal", "rating", low=1.0, high=5.0), five)
+
+
+def test_probabilities_are_labels_where_they_are_declared(raw, config):
+    soft = Label("sure", "value", 0.0, 1.0)
+    columns = replace(raw.columns, labels=(*raw.columns.labels, soft))
+    values = pl.Series(np.linspace(0, 1, raw.events.height))
+    raw = replace(raw, columns=columns, events=raw.events.with_columns(sure=values))
+    data = open_prepared(prepare_raw(raw, config))
+    task = TaskSpec("t", "binary", "sure")
+    check_tasks(data, (task,))
+    y, mask = label(data, "sure")
+    assert mask.all()
+    assert len(np.unique(y)) > 50
+    counts = class_counts(data, task, np.arange(len(y)))
+    np.testing.assert_allclose(counts, [(1 - y).sum(), y.sum()], rtol=1e-5)
+    with pytest.raises(UserError, match="kind 'retrieval' needs a 0/1 label"):
+        check_tasks(data, (TaskSpec("t", "retrieval", "sure"),))

@@ -183,3 +183,25 @@ def test_no_warning_leaks_from_undefined_values():
         warnings.simplefilter("error")
         with pytest.raises(Undefined):
             binary.grouped_auc(np.ones(4), np.arange(4) / 4, users=np.arange(4))
+
+
+@pytest.mark.parametrize("name", [n for n in METRICS["binary"] if n not in ("brier",)])
+@given(seed=sample)
+@settings(max_examples=10, deadline=None)
+def test_a_soft_label_is_a_part_of_a_row_in_either_class(name, seed):
+    r = np.random.default_rng(seed)
+    _, p, users = draw(seed, n=60)
+    y = r.choice([0.0, 0.25, 0.5, 0.75, 1.0], 60)
+    w = r.integers(1, 4, 60)
+    both = np.concatenate([np.ones(60), np.zeros(60)])
+    parts = np.concatenate([w * y, w * (1 - y)])
+    metric = METRICS["binary"][name]
+    twice = metric(both, np.tile(p, 2), weights=parts, users=np.tile(users, 2))
+    assert metric(y, p, weights=w, users=users) == pytest.approx(twice, abs=1e-12)
+
+
+def test_brier_of_soft_labels_is_the_distance_to_them():
+    y, p = np.array([0.2, 0.9, 1.0]), np.array([0.2, 0.4, 0.0])
+    assert binary.brier(y, p) == pytest.approx((0.0 + 0.25 + 1.0) / 3)
+    with pytest.raises(ValueError, match=r"label of row 1 is 1\.5"):
+        binary.brier(np.array([0.2, 1.5, 1.0]), p)

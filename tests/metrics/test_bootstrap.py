@@ -23,10 +23,14 @@ def draw(seed=0, n=400, users=25):
     return (r.random(n) < p).astype(float), p, r.integers(0, users, n)
 
 
-def prediction(kind, p):
-    if kind == "multiclass":
-        return np.stack([(1 - p) / 2, p, (1 - p) / 2], axis=1)
-    return p
+def as_kind(kind, y, p):
+    """Labels and predictions of the shapes that the kind has."""
+    if kind in ("multiclass", "ordinal"):
+        return y, np.stack([(1 - p) / 2, p, (1 - p) / 2], axis=1)
+    if kind == "multilabel":
+        y, p = np.stack([y, np.roll(y, 1), y], axis=1), np.stack([p, p**2, p], axis=1)
+        y[::7, 1] = np.nan
+    return y, p
 
 
 # the bins of equal mass stay those of the whole sample, by definition
@@ -41,7 +45,8 @@ EVERY = [
 @pytest.mark.parametrize(("kind", "name"), EVERY)
 def test_prepared_metric_is_the_metric_with_row_weights(kind, name):
     y, p, users = draw()
-    metric, said = METRICS[kind][name], prediction(kind, p)
+    metric = METRICS[kind][name]
+    y, said = as_kind(kind, y, p)
     index, n_users = user_index(users)
     slow = RowWeighted(name, lambda y, p, w: metric(y, p, weights=w, users=index))
     both = {"fast": metric, "slow": slow}
@@ -87,8 +92,8 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
 def test_difference_of_a_predictor_with_itself_is_exactly_nothing():
     y, p, users = draw()
     for kind, name in [*EVERY, ("binary", "calibration_error_mass")]:
-        said = prediction(kind, p)
-        found = paired_difference(METRICS[kind][name], y, said, said.copy(), users)
+        labels, said = as_kind(kind, y, p)
+        found = paired_difference(METRICS[kind][name], labels, said, said.copy(), users)
         assert (found["value"], found["low"], found["high"]) == (0.0, 0.0, 0.0), name
 
 

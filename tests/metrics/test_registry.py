@@ -23,10 +23,12 @@ def test_truth_beats_its_opposite_in_the_stated_direction(kind):
     good = np.abs(y - noise)
     users = r.integers(0, 5, 200)
     for name, metric in METRICS[kind].items():
-        a, b = good, 1 - good
-        if kind == "multiclass":
+        a, b, truth = good, 1 - good, y
+        if kind in ("multiclass", "ordinal"):
             a, b = (np.pad(np.stack([1 - p, p], 1), ((0, 0), (0, 4))) for p in (a, b))
-        better, worse = (metric(y, p, users=users) for p in (a, b))
+        if kind == "multilabel":
+            a, b, truth = (np.stack([v, 1 - v], 1) for v in (a, b, y))
+        better, worse = (metric(truth, p, users=users) for p in (a, b))
         assert name.startswith("top_") or (better > worse) == higher_is_better(name), name
         assert metric.name == name
 

@@ -73,6 +73,17 @@ def test_grouped_auc_says_who_is_left_out():
     assert entry["rows"] == (users != 3).sum()
 
 
+def test_a_row_counts_where_one_of_its_labels_is_known():
+    y, p, users = draw()
+    both = np.stack([y, y], 1)
+    both[::2, 1] = both[::3] = np.nan
+    found = evaluate_task("multilabel", both, np.stack([p, p], 1), users)["all"]
+    assert {entry["rows"] for entry in found.values()} == {200}
+    assert found["hamming_loss"]["value"] == np.nanmean(
+        np.where(np.isnan(both), np.nan, both != (p >= 0.5)[:, None])
+    )
+
+
 def test_integer_labels_and_multiclass():
     r = np.random.default_rng(1)
     p = r.dirichlet(np.ones(4), 90)

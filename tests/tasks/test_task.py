@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mtl_jax import balance
 from mtl_jax.core.errors import UserError
 from mtl_jax.core.task_spec import TaskSpec
+from mtl_jax.nn.ordinal import log_probabilities
 from mtl_jax.tasks.task import label_counts, loss_name, loss_sums
 from mtl_jax.tasks.three_part import three_part
 
@@ -21,19 +22,30 @@ TASKS = (
     TaskSpec("robust", "regression", "rating", loss="huber"),
     TaskSpec("kind", "multiclass", "kind", classes=3),
 )
+MORE = (
+    TaskSpec("several", "multilabel", labels=("a", "b", "c"), gamma=2.0, class_weights=(1, 2) * 3),
+    TaskSpec("stars", "ordinal", "kind", low=1.0, high=3.0, gamma=0.5),
+    TaskSpec("focal", "multiclass", "kind", classes=3, smooth=0.1, gamma=2.0, balanced=False),
+    TaskSpec("alike", "similarity", "click"),
+    TaskSpec("near", "similarity", "rating", low=1.0, high=5.0),
+)
+ALL = (*TASKS, *MORE)
 S, B = 2, 4
 
 
-def case(seed, masks):
+def case(seed, masks, tasks=TASKS):
     rng = np.random.default_rng(seed)
-    outputs = {t.name: rng.normal(size=(S, B)).astype(np.float32) for t in TASKS}
-    outputs["kind"] = rng.normal(size=(S, B, 3)).astype(np.float32)
+    outputs = {
+        t.name: rng.normal(size=(S, B, t.size)[: 2 + (t.size > 1)]).astype(np.float32)
+        for t in tasks
+    }
     batch = {}
-    for n, t in enumerate(TASKS):
+    for n, t in enumerate(tasks):
         label = {
             "click": rng.integers(0, 2, (S, B)),
             "rating": rng.normal(3, 1, (S, B)),
             "kind": rng.integers(0, 3, (S, B)),
+            "": rng.integers(-1, 2, (S, B, 3)),
         }[t.label]
         batch[f"label/{t.name}"] = label.astype(np.float32)
         batch[f"mask/{t.name}"] = np.asarray(masks[n], np.float32).reshape(S, B)
@@ -42,15 +54,15 @@ def case(seed, masks):
 
 MASKS = st.lists(
     st.lists(st.booleans(), min_size=S * B, max_size=S * B),
-    min_size=len(TASKS),
-    max_size=len(TASKS),
+    min_size=len(ALL),
+    max_size=len(ALL),
 )
 
 
 @jax.jit
 def losses_and_gradients(outputs, batch):
     def total(out):
-        sums, counts = loss_sums(TASKS, out, batch)
+        sums, counts = loss_sums(ALL, out, batch)
         return sums.sum(), (sums, counts)
 
     (_, found), grads = jax.value_and_grad(total, has_aux=True)(outputs)
@@ -60,18 +72,17 @@ def losses_and_gradients(outputs, batch):
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 99), masks=MASKS, junk=st.sampled_from([0.0, 7.0, -1e6, np.nan]))
 def test_a_missing_label_changes_neither_loss_nor_gradient(seed, masks, junk):
-    outputs, batch = case(seed, masks)
-    changed = {
-        k: np.where(batch[k.replace("label", "mask")] > 0, v, np.float32(junk))
-        if k.startswith("label/")
-        else v
-        for k, v in batch.items()
-    }
+    outputs, batch = case(seed, masks, ALL)
+    changed = dict(batch)
+    for t in ALL:
+        label, mask = batch[f"label/{t.name}"], batch[f"mask/{t.name}"]
+        there = (mask > 0).reshape(*mask.shape, *(1,) * (label.ndim - 2))
+        changed[f"label/{t.name}"] = np.where(there, label, np.float32(junk))
     changed["label/kind"] = np.where(batch["mask/kind"] > 0, batch["label/kind"], np.float32(-1))
     plain, other = losses_and_gradients(outputs, batch), losses_and_gradients(outputs, changed)
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(other), strict=True):
         np.testing.assert_array_equal(a, b)
-    for t in TASKS:
+    for t in ALL:
         grad = np.asarray(plain[2][t.name])
         assert (grad[batch[f"mask/{t.name}"] == 0] == 0).all(), t.name
 
@@ -105,6 +116,46 @@ def test_each_kind_has_a_default_loss_and_unknown_ones_are_refused():
         loss_name(TaskSpec("t", "regression", "x", loss="hubber"))
     with pytest.raises(UserError, match="unknown loss 'bce'"):
         loss_name(TaskSpec("t", "retrieval", "x", loss="bce"))
+    assert [loss_name(t) for t in MORE] == [
+        "multilabel_bce", "cross_entropy", "cross_entropy", "bce", "mse",
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="task 't': unknown loss 'mse'"):
+        loss_name(TaskSpec("t", "similarity", "x", loss="mse"))
+    with pytest.raises(UserError, match="task 't': loss 'soft_f1' takes no smooth, gamma"):
+        loss_name(TaskSpec("t", "binary", "x", loss="soft_f1", gamma=1.0, smooth=0.1))
+
+
+def test_options_reach_the_loss_and_weights_do_not_enter_the_count():
+    x = np.float32([[0.3, -1.2, 2.0, 0.1]])
+    y = np.float32([[1, 0, 1, 1]])
+    batch = {"label/t": y, "mask/t": np.float32([[1, 1, 1, 0]])}
+    task = TaskSpec("t", "binary", "x", gamma=2.0, class_weights=(0.5, 4.0))
+    sums, counts = loss_sums((task,), {"t": x}, batch)
+    p = 1 / (1 + np.exp(-np.where(y > 0, x, -x)))[0, :3]
+    by_hand = np.array([4.0, 0.5, 4.0]) * (1 - p) ** 2 * -np.log(p)
+    assert counts[0] == 3
+    assert np.isclose(sums[0], by_hand.sum(), rtol=1e-5)
+
+
+def test_the_ordinal_loss_is_the_negative_log_likelihood_of_the_cumulative_model():
+    score, raw = np.float32([0.4, -2.0, 1.5]), np.float32([-1.0, 0.3, 0.2, 1.0])
+    level = np.float32([0, 2, 4])
+    task = TaskSpec("t", "ordinal", "x", low=1.0, high=5.0)
+    batch = {"label/t": level[None], "mask/t": np.ones((1, 3), np.float32)}
+
+    def loss(score):
+        return loss_sums((task,), {"t": log_probabilities(score, raw)[None]}, batch)[0][0]
+
+    def by_hand(score):
+        theta = np.float64(-1.0 + np.append(0, np.cumsum(1e-3 + np.log1p(np.exp(raw[1:])))))
+        below = 1 / (1 + np.exp(-(theta[None] - np.float64(score)[:, None])))
+        p = np.diff(np.pad(below, ((0, 0), (1, 1)), constant_values=((0, 0), (0, 1))), axis=1)
+        return -np.log(p[np.arange(3), level.astype(int)]).sum()
+
+    assert np.isclose(loss(score), by_hand(score), rtol=1e-5)
+    steps = 1e-5 * np.eye(3)
+    slope = [(by_hand(score + d) - by_hand(score - d)) / 2e-5 for d in steps]
+    np.testing.assert_allclose(jax.grad(loss)(score), slope, rtol=1e-3, atol=1e-5)
 
 
 def test_three_part_is_task_plus_lambda_content_plus_mu_interest():

@@ -21,7 +21,6 @@ from mtl_jax.data.schema import Columns, Label, RawData
 from mtl_jax.data.sources.delimited import Dialect
 from mtl_jax.data.sources.read import contents, digests
 from mtl_jax.data.sources.rows import Rows, read_rows
-from mtl_jax.data.sources.tables.load import NO_CATEGORY
 from mtl_jax.data.sources.tables.values import without_html
 from mtl_jax.data.sources.unpack import kind_of
 
@@ -37,7 +36,7 @@ COLUMNS = Columns(
     ),
     positive="like",
     item_text=("summaries", "reviews"),
-    item_category=NO_CATEGORY,
+    item_category="",
 )
 
 
@@ -111,5 +110,4 @@ def _items(reviews: pl.DataFrame) -> pl.DataFrame:
     return first.group_by("item", maintain_order=True).agg(
         pl.col("summary").filter(pl.col("summary") != "").str.join(". ").alias("summaries"),
         pl.col("review").filter(pl.col("review") != "").str.join(" ").alias("reviews"),
-        pl.lit(None, pl.String).alias(NO_CATEGORY),
     )

@@ -36,7 +36,6 @@ DENSE = (
     "weeks_worked",
 )  # fmt: skip
 NO_INPUT = ("marital_status", "instance_weight", "income")
-CATEGORY = "major_industry"
 INCOMES = {"- 50000.": 0.0, "-50000": 0.0, "50000+.": 1.0, "50000+": 1.0}
 NEVER = "Never married"
 ANYONE = "anyone"
@@ -46,8 +45,8 @@ COLUMNS = Columns(
     labels=(Label("income_50k", "binary"), Label("never_married", "binary")),
     positive="income_50k",
     item_text=(),
-    item_category=CATEGORY,
-    item_categorical=tuple(n for n in NAMES if n not in (*DENSE, *NO_INPUT, CATEGORY)),
+    item_category="",
+    item_categorical=tuple(n for n in NAMES if n not in (*DENSE, *NO_INPUT)),
     item_dense=DENSE,
 )
 

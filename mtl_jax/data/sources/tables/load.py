@@ -19,7 +19,6 @@ from mtl_jax.data.text import render
 ANYONE = "anyone"  # the user of rows that have none
 TEXT = "text"  # the column that the template is rendered into
 SCENARIO = "scenario"
-NO_CATEGORY = "no_category"  # a column without values, where nothing is the main category
 PARTS = {"train": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2}
 _TAKEN = ("user", "item", "time", "split", "history", "history_time", "row", "flag", TEXT)
 
@@ -150,7 +149,9 @@ def _event_table(log: _Section, layout: Layout) -> pl.DataFrame:
     contexts |= {SCENARIO: events.scenario} if events.scenario else {}
     for name, source in contexts.items():
         if name in columns:
-            raise UserError(f"[events]: a label and a context are both called {name!r}")
+            raise UserError(
+                f"schema file, [events]: a label and a context are both called {name!r}"
+            )
         columns[name] = ids(log.column(source))
     if events.split:
         columns["split"] = _parts(log, events.split)
@@ -160,7 +161,9 @@ def _event_table(log: _Section, layout: Layout) -> pl.DataFrame:
 def _label(log: _Section, layout: Layout, name: str) -> pl.Series:
     rule = layout.labels[name]
     if name in _TAKEN or as_name(name) != name:
-        raise UserError(f"[labels.{name}]: a label cannot have this name; rename the section")
+        raise UserError(
+            f"schema file, [labels.{name}]: a label cannot have this name; rename the section"
+        )
     if rule.always:
         return pl.Series([1.0]).new_from_index(0, len(log))
     column = log.column(rule.column)
@@ -171,7 +174,8 @@ def _label(log: _Section, layout: Layout, name: str) -> pl.Series:
         if unknown:
             seen = kinds.drop_nulls().unique().sort().head(1000).to_list()
             raise UserError(
-                f"[labels.{name}]: column {rule.column!r} never is {unknown[0]!r}. "
+                f"{log.paths[0]}: column {rule.column!r} never is {unknown[0]!r}, which "
+                f"[labels.{name}] of the schema file names. "
                 f"{nearest(unknown[0], seen[:30])}"
             )
         return kinds.is_in(list(rule.one_of)).cast(pl.Float64)
@@ -220,8 +224,6 @@ def _item_table(section: _Section, item: pl.Series, layout: Layout) -> pl.DataFr
             columns[_category(spec)] = tags.list.first()
     for name in spec.dense:
         columns[as_name(name)] = section.numbers(name)
-    if not spec.category:
-        columns[NO_CATEGORY] = pl.Series([None], dtype=pl.String).new_from_index(0, len(item))
     frame = _once(columns, "item", log=not spec.files)
     if not spec.text:
         return frame
@@ -231,9 +233,9 @@ def _item_table(section: _Section, item: pl.Series, layout: Layout) -> pl.DataFr
 
 
 def _category(spec: Items) -> str:
-    """The main category's column: where the tags are named for it, the first of them."""
+    """The main category's column, "" if none; where the tags are named for it, the first."""
     if not spec.category:
-        return NO_CATEGORY
+        return ""
     name = as_name(spec.category)
     return f"first_{name}" if spec.category == spec.tags else name
 

@@ -72,8 +72,7 @@ def _monitor(labels: dict[str, dict[str, Any]]) -> str:
     return ""
 
 
-# of rows without users: the tower's one column, cut to nothing
-STATISTICS = 'StatisticsConfig(keys=("user",), history=False, recency="off", clip=1e-3)'
+STATISTICS = "StatisticsConfig(keys=(), history=False)"  # of rows without users
 CONFIG = '''"""A proposal of `prepare --inspect`; schema.toml beside it says what the files hold."""
 
 from pathlib import Path
