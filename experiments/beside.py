@@ -104,8 +104,8 @@ def main() -> None:
     (workdir / "beside.json").write_text(json.dumps(results, indent=1) + "\n")
     if SAVED.value:
         order = np.argsort(np.asarray(data.events["row"][index]))
-        ours = {k: v[order] for k, v in found.items() if v.ndim == 1}
-        pl.DataFrame({"row": np.arange(len(order)), **ours}).write_parquet(SAVED.value)
+        saved = {k: v[order] for k, v in found.items() if v.ndim == 1}
+        pl.DataFrame({"row": np.arange(len(order)), **saved}).write_parquet(SAVED.value)
     Console().print(table)
 
 

@@ -143,8 +143,8 @@ def evaluate(
 ) -> tuple[dict[str, Slices], Predictions, HostArray]:
     """({task: {slice: {metric: entry}}}, predictions, event indices) of a part.
 
-    replicates: of the bootstrap over users; 0 gives no intervals.  rows: evaluate at most this
-    many, evenly spread over time; 0 is all.  Auxiliary tasks (item level, interest) are left out.
+    replicates: of the bootstrap over users (over rows, where all are of one user); 0 gives no
+    intervals.  rows: evaluate at most this many, evenly spread over time; 0 is all.  Auxiliary tasks (item level, interest) are left out.
     """
     assembler = evaluator.assembler
     index = rows_of(assembler, part)
@@ -152,6 +152,8 @@ def evaluate(
         index = index[np.linspace(0, len(index) - 1, rows).astype(np.int64)]
     predictions = evaluator.predict(params, tables, index)
     users = np.asarray(assembler.data.events["user"][index])
+    if len(np.unique(users)) == 1:  # a source without users: rows are drawn
+        users = np.arange(len(index))
     masks = slices_of(assembler, index)
     truth = assembler.event_rows(index)
     results: dict[str, Slices] = {}

@@ -1,5 +1,6 @@
 """Metrics of a part from given predictions: one-class labels, missing labels, slices."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -81,6 +82,14 @@ def test_some_rows_are_spread_evenly_over_time(data):
     assert len(kept) == 7
     assert (kept[0], kept[-1]) == (index[0], index[-1])
     assert set(kept) <= set(index)
+
+
+def test_where_all_rows_are_of_one_user_intervals_are_by_rows(data):
+    events = {**data.events, "user": np.ones(len(data.events["user"]), np.int32)}
+    alone = assembler_of(replace(data, events=events), tasks=(RATING,))
+    results, _, _ = evaluate(stub(alone, 3.0), None, None, "valid", replicates=50)
+    entry = results["rating"]["all"]["rmse"]
+    assert entry["low"] < entry["value"] < entry["high"]
 
 
 def test_slices_are_by_what_was_trained_on(data):
