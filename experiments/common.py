@@ -2,8 +2,10 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -13,6 +15,7 @@ from absl import app, flags, logging
 
 from mtl_jax.config import Config, load
 from mtl_jax.core.errors import UserError
+from mtl_jax.train import disk, distributed
 
 CONFIG = flags.DEFINE_string(
     "config", "experiments/configs/quickstart.py", "Python file with get_config() -> Config."
@@ -20,6 +23,7 @@ CONFIG = flags.DEFINE_string(
 SET = flags.DEFINE_multi_string(
     "set", [], "Overrides of the config, repeated: --set=train.steps=100 --set=data.folder=raw/"
 )
+LOST = 3  # exit status
 WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "Folder for everything a run writes.")
 
 
@@ -34,12 +38,20 @@ def load_config() -> tuple[Config, Path]:
 
 
 def _ours_or_serious(record: std_logging.LogRecord) -> bool:
-    """Orbax tells of every thread it starts by the same logger; only its warnings are news."""
-    return record.levelno >= std_logging.WARNING or "orbax" not in record.pathname
+    """Orbax tells of every thread it starts by the same logger; only its warnings are news.
+
+    What it raises is told by whoever catches it, and not in two tracebacks before that.
+    """
+    ours = "orbax" not in record.pathname
+    return ours or (record.levelno >= std_logging.WARNING and not record.exc_info)
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Parse flags and run; a UserError is one message on stderr and exit status 2."""
+    """Parse flags and run. Errors for people are one message on stderr and no traceback.
+
+    Exit status 2: bad input, or a full disk: it would be the same again. 3: another process of the
+    same training has ended. 1: anything else, with a traceback.
+    """
 
     def guarded(argv: Sequence[str]) -> int:
         if len(argv) > 1:
@@ -49,10 +61,45 @@ def run(main: Callable[[], int | None]) -> None:
         logging.get_absl_handler().setFormatter(None)
         logging.get_absl_handler().addFilter(_ours_or_serious)
         std_logging.getLogger("jax").setLevel(std_logging.WARNING)
+        std_logging.getLogger("asyncio").setLevel(std_logging.CRITICAL)  # Orbax's, raised as well
+        sys.unraisablehook = _unraisable
         try:
             return main() or 0
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+        except Exception as error:
+            status = told(error)
+            if not distributed.joined():
+                if not status:
+                    raise
+                return status
+            if not status:
+                traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(status or 1)  # the usual way out would wait for the others
 
     app.run(guarded)
+
+
+def told(error: Exception) -> int:
+    """Exit status after a message that a person can read, 0 if there is none for this error."""
+    full = disk.full(error)
+    if isinstance(error, UserError):
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if full:
+        where = getattr(error, "filename", None) or f"--workdir={WORKDIR.value}"
+        print(f"error: {where}: {full}; make room and start again to go on", file=sys.stderr)
+        return 2
+    if distributed.lost(error):
+        print(
+            "error: another process of this training has ended: start all of them again with the "
+            f"same --workdir to go on ({str(error).splitlines()[0][:200]})",
+            file=sys.stderr,
+        )
+        return LOST
+    return 0
+
+
+def _unraisable(what: Any) -> None:
+    """TensorStore goes on calling back after a failed save, of which Orbax has told."""
+    if str(what.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(what)

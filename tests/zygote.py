@@ -4,13 +4,14 @@
 forks for each, and answers with {"pid": ...} and, at its end, {"status": ...}. A forked process is
 a real one: it may be killed. jax is imported here but starts no backend before the fork.
 
-An order: {"module", "argv", "log", "events", "xla_flags", "config"}; `module` has a main(). The
-process appends what happens to `events`, one JSON line each with its time.
+An order: {"module", "argv", "log", "events", "xla_flags", "config", "file_size"}; `module` has a
+main(). The process appends what happens to `events`, one JSON line each with its time.
 """
 
 import importlib
 import json
 import os
+import resource
 import sys
 import time
 import warnings
@@ -95,6 +96,8 @@ def child(order: dict[str, Any]) -> None:
     os.close(0)
     if order.get("xla_flags"):
         os.environ["XLA_FLAGS"] += f" {order['xla_flags']}"
+    if order.get("file_size"):  # files cannot grow beyond so many bytes: a disk that is full
+        resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_size"],) * 2)
     import jax
 
     for name, value in order.get("config", {}).items():

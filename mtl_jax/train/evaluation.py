@@ -144,7 +144,8 @@ def evaluate(
     """({task: {slice: {metric: entry}}}, predictions, event indices) of a part.
 
     replicates: of the bootstrap over users (over rows, where all are of one user); 0 gives no
-    intervals.  rows: evaluate at most this many, evenly spread over time; 0 is all.  Auxiliary tasks (item level, interest) are left out.
+    intervals.  rows: evaluate at most this many, evenly spread over time; 0 is all.
+    Auxiliary tasks (item level, interest) are left out.
     """
     assembler = evaluator.assembler
     index = rows_of(assembler, part)

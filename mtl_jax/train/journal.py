@@ -15,9 +15,27 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from tensorboardX import SummaryWriter
+
+from mtl_jax.train.board import Board
 
 LINES = "metrics.jsonl"
+
+
+class Silent:
+    """The journal of a process that has nothing to write."""
+
+    def __enter__(self) -> "Silent":
+        return self
+
+    def __exit__(self, *told: object) -> None: ...
+
+    def advance(self, step: int, rows: int) -> None: ...
+
+    def train(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def evaluated(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def event(self, step: int, what: str, **details: object) -> None: ...
 
 
 class Journal:
@@ -31,8 +49,7 @@ class Journal:
         self._path = workdir / LINES
         self._drop_after(resume_from)
         self._file = self._path.open("a")
-        purge = resume_from + 1 if resume_from else None
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=purge)
+        self._board = Board(workdir / "tensorboard", resume_from)
         self._progress = Progress(
             TextColumn("[bold]train"),
             BarColumn(),
@@ -88,7 +105,7 @@ class Journal:
         self._file.write(json.dumps({"step": step, "kind": kind, **finite}) + "\n")
         self._file.flush()
         for name, value in values.items():  # TensorBoard's names have no "@"
-            self._board.add_scalar(f"{kind}/{name.replace('@', '_at_')}", value, step)
+            self._board.add(f"{kind}/{name.replace('@', '_at_')}", value, step)
 
     def _drop_after(self, step: int) -> None:
         if not self._path.exists():

@@ -1,8 +1,9 @@
 """The training loop: step, evaluate, save; resumes by itself and stops cleanly."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from mtl_jax.core.errors import UserError
 from mtl_jax.core.types import HostArray
 from mtl_jax.data.pipeline import TrainStream, prefetched
 from mtl_jax.nn.model import Model
+from mtl_jax.train import distributed
 from mtl_jax.train.checkpoint import Checkpoints
 from mtl_jax.train.config import OptimConfig, TrainConfig
 from mtl_jax.train.fetch import fetch
-from mtl_jax.train.journal import Journal
-from mtl_jax.train.mesh import put_batch
+from mtl_jax.train.fingerprint import check_same, fingerprint, with_recorded_shards
+from mtl_jax.train.journal import Journal, Silent
+from mtl_jax.train.lock import locked
+from mtl_jax.train.mesh import put_batch, replicated
 from mtl_jax.train.monitor import check_monitor, higher, monitored
 from mtl_jax.train.preemption import Preempted, Preemption
 from mtl_jax.train.state import TrainState
@@ -45,6 +49,19 @@ class Progress:
     def evaluated_at(self) -> int:
         """Step of the last evaluation, -1 before any."""
         return int(self.history[-1]["step"]) if self.history else -1
+
+    def keep_to(self, steps: Sequence[int], monitor: str) -> None:
+        """Where the best step is not among `steps`, the best of these takes its place."""
+        if self.best_step in (-1, *steps):
+            return
+        sign = 1 if higher(monitor) else -1
+        left = [h for h in self.history if h["step"] in steps and h["monitor"] is not None]
+        found = max(left, key=lambda h: (sign * h["monitor"], h["step"]), default=None)
+        logging.warning(
+            "the best step, %d, is lost; %s takes its place",
+            self.best_step, found["step"] if found else "the last one",
+        )  # fmt: skip
+        self.best_step, self.best = (found["step"], found["monitor"]) if found else (-1, None)
 
 
 @dataclass(frozen=True)
@@ -78,47 +95,49 @@ def train(
     """Train to the end, or from the last checkpoint to the end.
 
     Returns the state to use (the best by the monitor, else the last), progress, and its step.
-    Raises Preempted once a signal has come and the state is saved.
+    Raises Preempted once a signal has come and the state is saved; UserError where another training
+    works in the folder, where its checkpoints are of another run or all damaged, or the disk full.
     """
     check_monitor(run.train.monitor, run.model)
-    checkpoints = Checkpoints(run.workdir)
-    try:
-        state, progress = _start(run, checkpoints, preemption)
+    lock = locked(run.workdir) if distributed.first() else nullcontext()
+    with lock, Checkpoints(run.workdir) as checkpoints:
+        run, state, progress = _start(run, checkpoints, preemption)
         start = int(state.step)
-        with Journal(run.workdir, start, run.total, quiet) as journal:
+        first = distributed.first()
+        journals = Journal(run.workdir, start, run.total, quiet) if first else Silent()
+        with journals as journal:
+            for step, why in checkpoints.damaged.items():
+                journal.event(start, "damaged", checkpoint=step, why=why)
             if start:
                 journal.event(start, "resume")
                 logging.info("resuming from step %d of %d", start, run.total)
             state = _train(run, state, progress, evaluate, checkpoints, journal, preemption)
-        return _best(run, state, progress, checkpoints)
-    finally:
-        checkpoints.close()
+            return _best(run, state, progress, checkpoints, journal)
 
 
 def _start(
     run: Run, checkpoints: Checkpoints, preemption: Preemption
-) -> tuple[TrainState, Progress]:
+) -> tuple[Run, TrainState, Progress]:
     latest = checkpoints.latest()
     if latest is None:
-        return preemption.wait_for(run.create), Progress()
+        return run, preemption.wait_for(run.create), Progress()
     meta = checkpoints.meta(latest)
-    for key in ("data", "config"):
-        if meta[key] != run.meta[key]:
-            raise UserError(
-                f"--workdir={run.workdir} holds a run with another {key}"
-                f"{_difference(meta[key], run.meta[key])}: use another --workdir or remove it"
-            )
+    run = _as_started(run, meta)
+    check_same(run.workdir, meta, run.meta)
     state = checkpoints.restore(latest, abstract(run.create))
-    return state, Progress(**meta["progress"])
+    progress = Progress(**meta["progress"])
+    progress.keep_to(checkpoints.steps(), run.train.monitor)
+    return run, state, progress
 
 
-def _difference(old: Any, new: Any, path: str = "") -> str:
-    """ " (train.seed was 0, is 1)" for the first difference."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted({*old, *new}):
-            if old.get(key) != new.get(key):
-                return _difference(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
-    return f" ({path or 'it'} was {old}, is {new})"
+def _as_started(run: Run, meta: dict[str, Any]) -> Run:
+    """`run` in the data shards it was started with, unless the configuration names others."""
+    if "pipeline" not in meta or run.meta["config"]["batch"]["shards"]:
+        return run
+    stream = with_recorded_shards(run.stream, meta, run.mesh.size)
+    if stream.shards == run.stream.shards:
+        return run
+    return replace(run, stream=stream, meta={**run.meta, "pipeline": fingerprint(stream)})
 
 
 def abstract(create: Callable[[], TrainState]) -> TrainState:
@@ -133,10 +152,12 @@ def _train(
     progress: Progress,
     evaluate: Evaluate | None,
     checkpoints: Checkpoints,
-    journal: Journal,
+    journal: Journal | Silent,
     preemption: Preemption,
 ) -> TrainState:
     step = int(state.step)
+    # Left where they are, so that each process can read the metrics and the state stays as placed.
+    out = (jax.tree.map(lambda x: x.sharding, state), replicated(run.mesh))
     compiled: dict[Any, Any] = {}
     batches = prefetched(run.stream, step, run.total)
     pending: tuple[int, Any, dict[str, HostArray]] | None = None
@@ -153,7 +174,7 @@ def _train(
                 _save(run, state, step, progress, checkpoints)
             if step >= run.total or progress.stopped:
                 break
-            preemption.check()
+            preemption.check(step)
             batch = next(batches)
             placed = put_batch(run.mesh, batch)
             key = tuple(sorted((k, v.shape) for k, v in batch.items()))
@@ -161,7 +182,7 @@ def _train(
                 logging.info("compiling for %d distinct items a shard", batch["items/id"].shape[-1])
                 compiled[key] = preemption.wait_for(
                     lambda s=state, b=placed: (
-                        jax.jit(run.step, donate_argnums=0).lower(s, b).compile()
+                        jax.jit(run.step, donate_argnums=0, out_shardings=out).lower(s, b).compile()
                     )  # type: ignore[misc]
                 )
             state, metrics = compiled[key](state, placed)
@@ -211,7 +232,9 @@ class _Sums:
         return line
 
 
-def _read(run: Run, pending: Any, sums: _Sums, progress: Progress, journal: Journal) -> None:
+def _read(
+    run: Run, pending: Any, sums: _Sums, progress: Progress, journal: Journal | Silent
+) -> None:
     """Read the metrics of the step before, which the device has finished meanwhile."""
     if pending is None:
         return
@@ -232,7 +255,8 @@ def _stop_non_finite(
 ) -> None:
     path = run.workdir / f"non_finite_step_{step}.npz"
     arrays: Any = {k.replace("/", "__"): v for k, v in batch.items()}
-    np.savez(path, **arrays)
+    if distributed.first():
+        np.savez(path, **arrays)
     losses = zip((t.name for t in run.model.tasks), metrics["loss_sum"], strict=True)
     bad = [name for name, value in losses if not math.isfinite(value)]
     what = f"the loss of {', '.join(bad)}" if bad else "the gradient"
@@ -255,7 +279,7 @@ def _evaluate(
     evaluate: Evaluate | None,
     progress: Progress,
     checkpoints: Checkpoints,
-    journal: Journal,
+    journal: Journal | Silent,
 ) -> None:
     assert evaluate is not None
     metrics = evaluate(state)
@@ -291,10 +315,20 @@ def _save(
 
 
 def _best(
-    run: Run, state: TrainState, progress: Progress, checkpoints: Checkpoints
+    run: Run,
+    state: TrainState,
+    progress: Progress,
+    checkpoints: Checkpoints,
+    journal: Journal | Silent,
 ) -> tuple[TrainState, Progress, int]:
-    step = int(state.step)
-    if run.train.monitor and progress.best_step not in (-1, step):
-        step = progress.best_step
-        state = checkpoints.restore(step, abstract(run.create))
+    step, left = int(state.step), checkpoints.steps()
+    while run.train.monitor and progress.best_step not in (-1, step):
+        damage = checkpoints.damage(progress.best_step)
+        if not damage:
+            best = progress.best_step
+            return checkpoints.restore(best, abstract(run.create)), progress, best
+        logging.warning("checkpoint %d is damaged and left out: %s", progress.best_step, damage)
+        journal.event(step, "damaged", checkpoint=progress.best_step, why=damage)
+        left.remove(progress.best_step)
+        progress.keep_to(left, run.train.monitor)
     return state, progress, step

@@ -14,7 +14,7 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = ((".*", PartitionSpec()),)
 
 
 def make_mesh(data: int = 0) -> Mesh:
-    """A mesh with a `data` axis of that many local devices (0 = all)."""
+    """A mesh with a `data` axis of that many devices of all processes (0 = all)."""
     devices = jax.devices()
     if data > len(devices):
         raise UserError(f"train.mesh={data}: there are {len(devices)} devices")
@@ -36,4 +36,14 @@ def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     by_row = NamedSharding(mesh, PartitionSpec(None, "data"))
     by_shard = NamedSharding(mesh, PartitionSpec("data"))
     place = {k: by_shard if k.startswith("uniq/") else by_row for k in batch}
-    return jax.device_put(batch, place)
+    if by_row.is_fully_addressable:
+        return jax.device_put(batch, place)
+    # Every process has the whole batch and gives the shards of its own devices.
+    return {
+        k: jax.make_array_from_callback(v.shape, place[k], v.__getitem__) for k, v in batch.items()
+    }
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Whole on every device, and so readable by every process."""
+    return NamedSharding(mesh, PartitionSpec())

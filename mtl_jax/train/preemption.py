@@ -6,6 +6,9 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
+from mtl_jax.train import distributed
+from mtl_jax.train.heartbeat import beat
+
 T = TypeVar("T")
 
 
@@ -25,7 +28,8 @@ class Preemption:
         self._old: dict[int, Any] = {}
 
     def __enter__(self) -> "Preemption":
-        if threading.current_thread() is threading.main_thread():
+        alone = not distributed.joined()  # otherwise jax takes SIGTERM, and tells all processes
+        if alone and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._old[number] = signal.signal(number, self._note)
         return self
@@ -46,9 +50,15 @@ class Preemption:
         """Whether a signal has come."""
         return self._event.is_set()
 
-    def check(self) -> None:
-        """Raise Preempted if a signal has come."""
-        if self.asked():
+    def check(self, step: int | None = None) -> None:
+        """Raise Preempted if a signal has come; tell a supervisor that this process lives.
+
+        step: how many steps were made, None within one. Processes that train together stop
+        between steps only, after the same one.
+        """
+        beat()
+        together = distributed.joined() and step is not None
+        if self.asked() or (together and distributed.asked_to_stop(step or 0)):
             raise Preempted
 
     def wait_for(self, work: Callable[[], T]) -> T:
@@ -68,7 +78,8 @@ class Preemption:
         thread.start()
         while thread.is_alive():
             thread.join(0.05)
-            self.check()
+            if self.asked():
+                raise Preempted
         if "error" in box:
             raise box["error"]
         value: T = box["value"]

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import zipfile
+from datetime import timedelta
 
 import polars as pl
 import pytest
@@ -147,3 +148,12 @@ def test_a_zip_of_several_files_is_refused(tmp_path):
         archive.writestr("b.csv", "x")
     with pytest.raises(UserError, match=r"a\.zip: holds 2 files \(a\.csv, b\.csv\); unpack it"):
         read(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("values", [[b"\xff"], [[[1]]], [timedelta(1)], [[b"x"]]])
+def test_parquet_columns_that_nothing_can_be_made_of_are_refused(tmp_path, values):
+    path = tmp_path / "log.parquet"
+    pl.DataFrame({"user": values, "item": [1]}).write_parquet(path)
+    with pytest.raises(UserError, match=r"log.parquet: column 'user' holds"):
+        read_rows([path], ["user", "item"])
+    assert read_rows([path], ["item"]).frame.height == 1

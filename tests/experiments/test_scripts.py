@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from mtl_jax.train import checksums
 from runs import CONFIG
 from worlds import world_data
 
@@ -140,6 +141,7 @@ def test_other_prepared_data_than_that_of_training_is_refused(script, tiny, tmp_
     assert told
     for path in told:
         path.write_text(path.read_text().replace(digest, "0" * 64))
+        checksums.write(path.parents[1])
     assert f"is not the data that {workdir} was trained on" in error_of(
         script("evaluate", workdir=workdir)
     )

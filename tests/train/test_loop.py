@@ -1,6 +1,9 @@
 """The loop around a step of one line: resume, best step, early stop, signals, broken updates."""
 
 import json
+import random
+import shutil
+import time
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -18,7 +21,8 @@ from mtl_jax.core.errors import UserError
 from mtl_jax.core.task_spec import TaskSpec
 from mtl_jax.train import fetch
 from mtl_jax.train.config import OptimConfig, TrainConfig
-from mtl_jax.train.loop import Run, train
+from mtl_jax.train.lock import locked
+from mtl_jax.train.loop import Progress, Run, train
 from mtl_jax.train.mesh import make_mesh
 from mtl_jax.train.monitor import check_monitor, monitored
 from mtl_jax.train.preemption import Preempted, Preemption
@@ -121,7 +125,7 @@ class StopsAt(Preemption):
     def wait_for(self, work: Any) -> Any:
         return work()
 
-    def check(self) -> None:
+    def check(self, step: int | None = None) -> None:
         self.left -= 1
         if self.left < 0:
             raise Preempted
@@ -297,3 +301,112 @@ def test_evaluation_at_the_end_of_epochs_at_steps_or_never(tmp_path):
     assert at(eval_every=5) == [5, 10, 12]
     assert at(eval_every=-1) == []
     assert at(eval_every=5, eval_part="") == []
+
+
+def damage(workdir: Path, step: int) -> None:
+    """Turn over one bit of a step's largest file."""
+    files = [p for p in (workdir / "checkpoints" / str(step) / "state").rglob("*") if p.is_file()]
+    path = max(files, key=lambda p: p.stat().st_size)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+def told_of(workdir: Path) -> list[tuple[int, int]]:
+    """(resumed from, damaged step) of the journal."""
+    return [(x["step"], x["checkpoint"]) for x in lines(workdir) if x["kind"] == "damaged"]
+
+
+def test_a_damaged_step_is_told_the_one_before_taken_and_the_end_the_same(whole, tmp_path):
+    (state, progress, _), folder = whole
+    workdir = shutil.copytree(folder, tmp_path / "run")
+    assert steps_on_disk(workdir) == [9, 12]
+    damage(workdir, 12)
+    again = quiet(run_of(workdir))
+    assert bits(again[0]) == bits(state)
+    assert vars(again[1]) == vars(progress)
+    assert told_of(workdir) == [(9, 12)]
+    assert {"step": 9, "kind": "resume"} in lines(workdir)
+    assert steps_on_disk(workdir) == [9, 12], "written anew"
+
+
+@pytest.mark.parametrize("when", ["before a restart", "while it trains"])
+def test_where_the_best_step_is_damaged_the_best_of_the_others_is_used(tmp_path, when):
+    values = {3: 0.5, 6: 0.9, 9: 0.7, 12: 0.6}
+
+    def evaluate(state):
+        if when == "while it trains" and int(state.step) == 12:
+            damage(tmp_path, 6)
+        return scored(values)(state)
+
+    found = quiet(run_of(tmp_path, monitor="click/auc"), evaluate)
+    if when == "before a restart":
+        assert found[2] == 6
+        damage(tmp_path, 6)
+        found = quiet(run_of(tmp_path, monitor="click/auc"), evaluate)
+    state, progress, step = found
+    assert (step, int(state.step), progress.best) == (9, 9, 0.7)
+    assert told_of(tmp_path) == [(12, 6)]
+
+
+def test_the_best_of_the_steps_that_are_left():
+    def left(steps, monitor="click/auc"):
+        history = [{"step": s, "monitor": v} for s, v in ((3, 0.5), (6, 0.9), (9, None), (12, 0.5))]
+        progress = Progress(history, best_step=6, best=0.9)
+        progress.keep_to(steps, monitor)
+        return progress.best_step, progress.best
+
+    assert left([6, 9]) == (6, 0.9)
+    assert left([3, 9, 12]) == (12, 0.5), "of equals the later"
+    assert left([9]) == (-1, None)
+    assert left([3, 12], "rating/rmse") == (12, 0.5)
+
+
+def test_a_second_training_in_the_folder_is_refused_and_does_nothing(tmp_path):
+    run = run_of(tmp_path)
+    with locked(tmp_path), pytest.raises(UserError, match="is training there"):
+        quiet(run)
+    assert not (tmp_path / "checkpoints").exists()
+    assert quiet(run)[2] == TOTAL
+
+
+def test_a_clock_that_jumps_by_years_changes_nothing(whole, tmp_path, monkeypatch):
+    rng, now = random.Random(0), time.time
+    jumps = []
+
+    def jump():
+        jumps.append(rng.uniform(-10, 5) * 365 * 86400)
+        return now() + jumps[-1]
+
+    monkeypatch.setattr(time, "time", jump)
+    monkeypatch.setattr(time, "time_ns", lambda: int(jump() * 1e9))
+    with pytest.raises(Preempted):
+        quiet(run_of(tmp_path), preemption=StopsAt(5))
+    again = quiet(run_of(tmp_path))
+    print(f"clock: {len(jumps)} jumps of up to ten years")
+    assert len(jumps) > 100
+    assert bits(again[0]) == bits(whole[0][0])
+    assert vars(again[1]) == vars(whole[0][1])
+    assert steps_on_disk(tmp_path) == [9, 12]
+
+
+def test_a_step_is_there_until_it_is_written_anew(tmp_path, monkeypatch):
+    """A signal in the evaluation of step 3 saves it; written anew, the disk is full."""
+
+    def interrupted(state):
+        raise Preempted
+
+    with pytest.raises(Preempted):
+        quiet(run_of(tmp_path), interrupted)
+    assert steps_on_disk(tmp_path) == [3]
+
+    def no_room(folder):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mtl_jax.train.checksums.write", no_room)
+        with pytest.raises(UserError, match=r"No space left on device\); step 3 is whole"):
+            quiet(run_of(tmp_path))
+    assert steps_on_disk(tmp_path) == [3]
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["3"], "room is given"
+    assert quiet(run_of(tmp_path))[2] == TOTAL

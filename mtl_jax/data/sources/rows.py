@@ -97,7 +97,22 @@ def _parquet(path: Path, data: bytes, names: Sequence[str] | None) -> pl.DataFra
         raise UserError(f"{path}: cannot be read as parquet: {reason}") from error
     frame = flat(frame)
     require_columns(path, frame.columns, names or ())
-    return frame if names is None else frame.select(list(dict.fromkeys(names)))
+    if names is None:
+        return frame
+    for name in names:
+        _require_readable(path, name, frame.schema[name])
+    return frame.select(list(dict.fromkeys(names)))
+
+
+def _require_readable(path: Path, name: str, dtype: pl.DataType) -> None:
+    """UserError for a column of bytes, nested lists and the like."""
+    inner = dtype.inner if isinstance(dtype, pl.List) else dtype
+    plain = (pl.String, pl.Boolean, pl.Null, pl.Date, pl.Datetime)
+    if not (inner in plain or isinstance(inner, plain) or inner.is_numeric()):
+        raise UserError(
+            f"{path}: column {name!r} holds {dtype}; text, numbers, times or lists of them can be "
+            "read: leave it out of the schema file, or write it as one of these"
+        )
 
 
 def flat(frame: pl.DataFrame) -> pl.DataFrame:
