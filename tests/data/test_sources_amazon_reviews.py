@@ -62,7 +62,7 @@ def test_first_reviews_are_text_and_later_days_are_rows(tmp_path):
         ("c", "p", 30 * DAY, 3.0, 0.0, 1.0),
         ("a", "p", 31 * DAY, 4.0, 1.0, 0.0),
     ]
-    text = {item: (s, r) for item, s, r, _ in raw.items.rows()}
+    text = {item: (s, r) for item, s, r in raw.items.rows()}
     assert text["p"] == ("sumap10. sumbp20. sumdp20", "wordsap10 wordsbp20 wordsdp20")
     assert text["q"] == ("sumaq12. sumbq13", "wordsaq12 wordsbq13")
     assert text["r"] == ("sumer15", "wordser15")  # known, and never a row

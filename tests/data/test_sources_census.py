@@ -43,7 +43,7 @@ def test_two_labels_and_three_parts(tmp_path):
 def test_no_input_is_a_label_or_the_weight(tmp_path):
     raw = load_census(write(tmp_path))
     c = raw.columns
-    inputs = {c.item_category, *c.item_categorical, *c.item_dense}
+    inputs = {*c.item_categorical, *c.item_dense}
     assert inputs == set(NAMES) - {"marital_status", "instance_weight", "income"}
     assert set(raw.items.columns) == {*inputs, "item"}
 
