@@ -101,7 +101,8 @@ def main() -> None:
             for name, entry in told.items():
                 if name.split(" ")[0] == metric:
                     table.add_row(task.name, name, *entry_cells(entry)[:2])
-    (workdir / "beside.json").write_text(json.dumps(results, indent=1) + "\n")
+    written = {"data_split": data.split_hash, "valid": results}
+    (workdir / "beside.json").write_text(json.dumps(written, indent=1) + "\n")
     if SAVED.value:
         order = np.argsort(np.asarray(data.events["row"][index]))
         saved = {k: v[order] for k, v in found.items() if v.ndim == 1}

@@ -108,7 +108,7 @@ def main() -> None:
             table.add_row(task.name, MAIN[task.kind], name, *entry_cells(entry))
         table.add_section()
     Console(width=120).print(table)
-    write_metrics(workdir, {"cold_text": results})
+    write_metrics(workdir, base.data, {"cold_text": results})
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def main() -> None:
         SPLIT.value,
         REPLICATES.value,
     )
-    write_metrics(workdir, {SPLIT.value: results})
+    write_metrics(workdir, trained.job.data, {SPLIT.value: results})
     Console().print(metrics_table({SPLIT.value: results}, f"step {trained.step}"))
     print(f"metrics: {workdir / 'metrics.json'}")
 

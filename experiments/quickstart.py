@@ -146,7 +146,7 @@ def main() -> int:
         job.evaluator(), state.params, state.tables, SPLIT.value, replicates=300
     )
     found: dict[str, dict[str, Slices]] = {SPLIT.value: results}
-    write_metrics(workdir, found)
+    write_metrics(workdir, job.data, found)
     shown = ("auc", "log_loss", "mae", "rmse", "recall@10", "ndcg@10")
     title = f"{SPLIT.value}, later days"
     console.print(metrics_table(found, title, metrics=shown))

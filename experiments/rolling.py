@@ -88,7 +88,8 @@ def check(job: Job, state: TrainState) -> dict[str, Any]:
     floor = floor_of(data, index, FLOOR.value)
     auc = METRICS["binary"]["auc"]
     gain: Entry = paired_difference(auc, y, prediction.astype(np.float64), floor, users)
-    return {"rows": len(y), "auc": auc(y, prediction), "floor": auc(y, floor), "gain": gain}
+    told = {"data_split": data.split_hash, "rows": len(y)}
+    return {**told, "auc": auc(y, prediction), "floor": auc(y, floor), "gain": gain}
 
 
 def main() -> None:

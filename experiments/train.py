@@ -21,6 +21,7 @@ from rich.console import Console
 from experiments.common import load_config, run
 from mtl_jax.config import Config, to_dict
 from mtl_jax.core.errors import UserError
+from mtl_jax.data.prepared import Prepared
 from mtl_jax.job import Job, open_job
 from mtl_jax.metrics.table import metrics_table
 from mtl_jax.train import distributed
@@ -50,18 +51,19 @@ def train_job(job: Job, preemption: Preemption) -> dict[str, Any]:
     results: dict[str, Any] = {"step": step, "skipped": progress.skipped}
     if c.eval_part:
         results[c.eval_part] = look(state, 500, 0)
-    write_metrics(job.workdir, results)
+    write_metrics(job.workdir, job.data, results)
     return results
 
 
-def write_metrics(workdir: Path, results: dict[str, Any]) -> None:
-    """Merge `results` into metrics.json, whole or not at all."""
+def write_metrics(workdir: Path, data: Prepared, results: dict[str, Any]) -> None:
+    """Merge `results`, and the hash of the split they are of, into metrics.json, whole or not."""
     if not distributed.first():
         return
     path = workdir / "metrics.json"
     found = json.loads(path.read_text()) if path.exists() else {}
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({**found, **results}, indent=1, sort_keys=True) + "\n")
+    found |= {"data_split": data.split_hash, **results}
+    temporary.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     temporary.replace(path)
 
 

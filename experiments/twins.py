@@ -126,7 +126,7 @@ def main() -> None:
             table.add_row(task.name, MAIN[task.kind], name, *entry_cells(entry))
         table.add_section()
     Console(width=120).print(table)
-    write_metrics(workdir, {"twins": {SPLIT.value: results}})
+    write_metrics(workdir, job.data, {"twins": {SPLIT.value: results}})
 
 
 if __name__ == "__main__":

@@ -56,6 +56,11 @@ class Prepared:
     items: Columns
     users: Columns
 
+    @property
+    def split_hash(self) -> str:
+        """sha256 over which source row is of which part; stands in every result."""
+        return str(self.manifest["split"]["sha256"])
+
     def part(self, code: int) -> np.ndarray:
         """Rows of a part (0 train, 1 valid, 2 test), ascending, int64."""
         return np.flatnonzero(self.events["split"] == code)

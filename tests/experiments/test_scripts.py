@@ -85,6 +85,8 @@ def test_evaluate_adds_a_part_and_keeps_the_others(script, tiny, tmp_path):
     assert process.status == 0, process.output()[-3000:]
     metrics = json.loads((workdir / "metrics.json").read_text())
     assert {k: v for k, v in metrics.items() if k != "test"} == tiny.metrics
+    prepared = json.loads((tiny.folder / "prepared" / "manifest.json").read_text())
+    assert metrics["data_split"] == prepared["split"]["sha256"]
     assert metrics["test"]["click"]["all"]["auc"]["rows"] > 0
 
 
