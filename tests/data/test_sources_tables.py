@@ -294,3 +294,18 @@ def test_a_million_rows_are_read_without_a_loop(tmp_path, monkeypatch):
     monkeypatch.setattr(pl.Series, "to_list", None)
     raw = load_layout(tmp_path, parse_layout(layout, "x"))
     assert raw.events["click"].sum() == int((ids[:, 0] % 2).sum())
+
+
+@pytest.mark.parametrize(
+    ("column", "what"), [("ts", "ts"), ("stars", "a number"), ("action", "0 or 1")]
+)
+def test_lists_where_one_value_is_needed_are_refused_with_their_row(tmp_path, column, what):
+    log = pl.DataFrame({"uid": ["a"], "sku": ["x"], "ts": [1], "stars": [4], "action": [1]})
+    log.with_columns(pl.concat_list(column)).write_parquet(tmp_path / "log.parquet")
+    (tmp_path / "schema.toml").write_text(
+        "[events]\nfiles = 'log.parquet'\nuser = 'uid'\nitem = 'sku'\ntime = 'ts'\n"
+        "time_format = 's'\n[labels.did]\ncolumn = 'action'\n"
+        "[labels.stars]\ncolumn = 'stars'\nkind = 'value'\n"
+    )
+    with pytest.raises(UserError, match=rf"log.parquet, row 1, column '{column}'.*{what}"):
+        SOURCES["tables"](tmp_path)

@@ -36,9 +36,10 @@ class Told:
         if not wrong.any():
             return
         row = int(wrong.arg_max() or 0)
+        value = column[row].to_list() if isinstance(column[row], pl.Series) else column[row]
         cure = cure or "if it stands for a missing value, name it in `missing` of the schema file"
         raise UserError(
-            f"{self.where(row)}, column {column.name!r} ({self.section}): {column[row]!r} is not "
+            f"{self.where(row)}, column {column.name!r} ({self.section}): {value!r} is not "
             f"{what} ({int(wrong.sum())} such rows of {len(column)}); {cure}"
         )
 
@@ -80,7 +81,7 @@ def without_html(column: pl.Series) -> pl.Series:
 def number_of(column: pl.Series, decimal: str) -> pl.Series:
     """Float64, null where the text is no finite number. "$1,299.00" is 1299 with decimal "."."""
     if column.dtype != pl.String:
-        value = column.cast(pl.Float64, strict=False)
+        value = _floats(column)
     else:
         text = column.str.strip_chars().str.replace_all(_CURRENCY, "").str.strip_chars()
         thousand = "," if decimal == "." else "."
@@ -96,6 +97,14 @@ def number_of(column: pl.Series, decimal: str) -> pl.Series:
             text = text.str.replace(",", ".", literal=True)
         value = text.cast(pl.Float64, strict=False)
     return value.set((~value.is_finite()).fill_null(False), None).alias(column.name)
+
+
+def _floats(column: pl.Series) -> pl.Series:
+    """Null where nothing can be made of a value: all of a column of lists."""
+    try:
+        return column.cast(pl.Float64, strict=False)
+    except pl.exceptions.PolarsError:
+        return pl.Series(column.name, [None], dtype=pl.Float64).new_from_index(0, len(column))
 
 
 def numbers(column: pl.Series, told: Told, decimal: str = ".") -> pl.Series:
@@ -123,7 +132,7 @@ def flag_of(column: pl.Series) -> pl.Series:
         names = {**dict.fromkeys(YES, 1.0), **dict.fromkeys(NO, 0.0)}
         found = low.replace_strict(names, default=None, return_dtype=pl.Float64)
         return found.alias(column.name)
-    value = column.cast(pl.Float64, strict=False)
+    value = _floats(column)
     return value.set(~value.is_in([0.0, 1.0]).fill_null(True), None)
 
 
@@ -190,8 +199,8 @@ def times(column: pl.Series, told: Told, form: str, zone: str) -> pl.Series:
     except pl.exceptions.PolarsError as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"{told.section}: column {column.name!r}: time_format={form!r}, time_zone={zone!r}: "
-            f"{reason}"
+            f"{told.where(0)}, column {column.name!r} ({told.section}): time_format={form!r}, "
+            f"time_zone={zone!r}: {reason}"
         ) from error
     wrong = found.is_null() & column.is_not_null()
     told.refuse(
