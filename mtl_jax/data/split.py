@@ -110,7 +110,7 @@ def _from_file(row: np.ndarray, path: Path) -> np.ndarray:
     """The parts of a file that `split_frame` made, or of any with columns row and part."""
     try:
         frame = pl.read_parquet(path, columns=["row", "part"])
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"data.split_file={path}: cannot be read: {reason}") from error
     if frame.schema != {"row": pl.Int64, "part": pl.String} or frame["row"].is_duplicated().any():

@@ -157,3 +157,14 @@ def test_parquet_columns_that_nothing_can_be_made_of_are_refused(tmp_path, value
     with pytest.raises(UserError, match=r"log.parquet: column 'user' holds"):
         read_rows([path], ["user", "item"])
     assert read_rows([path], ["item"]).frame.height == 1
+
+
+def test_a_parquet_file_that_makes_the_reader_panic_is_refused(tmp_path, monkeypatch):
+    def panic(*_):
+        raise pl.exceptions.PanicException("assertion failed")
+
+    path = tmp_path / "log.parquet"
+    pl.DataFrame({"user": ["a"]}).write_parquet(path)
+    monkeypatch.setattr(pl, "read_parquet", panic)
+    with pytest.raises(UserError, match=r"log.parquet: cannot be read as parquet: assertion"):
+        read_rows([path], ["user"])

@@ -18,6 +18,10 @@ from mtl_jax.data.sources.unpack import contents_of
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
+# What polars makes of a damaged file; its panics are no `Exception`.
+UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+
+
 @dataclass(frozen=True)
 class Table:
     """A text file's columns as strings.
@@ -169,7 +173,7 @@ def parquet(path: Path, types: dict[str, pl.DataType]) -> pl.DataFrame:
         raise UserError(f"{path}: the file is empty")
     try:
         frame = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except UNREADABLE as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: cannot be read as parquet: {reason}") from error
     require_columns(path, frame.columns, list(types))

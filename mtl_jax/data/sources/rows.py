@@ -19,6 +19,7 @@ from mtl_jax.data.sources.delimited import (
     text_table,
 )
 from mtl_jax.data.sources.json_lines import json_line, json_table
+from mtl_jax.data.sources.read import UNREADABLE
 from mtl_jax.data.sources.unpack import KINDS, contents_of, decoded, kind_of
 
 
@@ -92,7 +93,7 @@ def _read(path: Path, names: Sequence[str] | None, dialect: Dialect) -> pl.DataF
 def _parquet(path: Path, data: bytes, names: Sequence[str] | None) -> pl.DataFrame:
     try:
         frame = pl.read_parquet(io.BytesIO(data))
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except UNREADABLE as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: cannot be read as parquet: {reason}") from error
     frame = flat(frame)

@@ -1,5 +1,6 @@
 """The schema file: what is in it, and what is wrong with one."""
 
+import math
 import tomllib
 import typing
 from dataclasses import MISSING, dataclass, fields, replace
@@ -227,6 +228,14 @@ def _agree(layout: Layout, where: str) -> None:
         ways += ["kind = value"] if rule.kind == "value" else []
         if len(ways) > 1:
             raise UserError(f"{where}: [labels.{name}]: {ways[0]} and {ways[1]} exclude each other")
+        numbers = [rule.low, rule.high, rule.at_least, rule.above]
+        if not all(math.isfinite(n) for n in numbers if n is not None) or (
+            rule.low is not None and rule.high is not None and rule.low >= rule.high
+        ):
+            raise UserError(
+                f"{where}: [labels.{name}]: low={rule.low} must be below high={rule.high}, and "
+                "every number finite"
+            )
         if bool(rule.column) == rule.always:
             raise UserError(f"{where}: [labels.{name}]: name its column, or write always = true")
     binary = [name for name, rule in layout.labels.items() if rule.kind == "binary"]
