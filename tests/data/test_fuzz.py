@@ -23,6 +23,7 @@ from mtl_jax.core.errors import UserError
 from mtl_jax.data.config import DataConfig, StatisticsConfig
 from mtl_jax.data.prepare import prepare
 from mtl_jax.data.prepared import open_prepared
+from mtl_jax.data.sources.read import UNREADABLE
 
 TINY = str(Path(__file__).parents[1] / "tiny_config.py")
 LOG = [
@@ -136,7 +137,7 @@ def spoil_table(data: st.DataObject, path: Path) -> None:
     """A Parquet column lost, renamed, emptied, or of another type."""
     try:
         frame = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError):
+    except UNREADABLE:
         return
     name = data.draw(st.sampled_from(frame.columns))
     how = data.draw(st.sampled_from(["lose", "rename", "null", "text", "list", "bytes", "head"]))
