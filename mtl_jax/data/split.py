@@ -14,6 +14,7 @@ import polars as pl
 
 from mtl_jax.core.errors import UserError
 from mtl_jax.data.config import DataConfig
+from mtl_jax.data.sources.read import parquet_frame
 
 PARTS = ("train", "valid", "test", "left out")  # by their codes
 LEFT_OUT = 3
@@ -108,11 +109,11 @@ def split_frame(row: np.ndarray, part: np.ndarray) -> pl.DataFrame:
 
 def _from_file(row: np.ndarray, path: Path) -> np.ndarray:
     """The parts of a file that `split_frame` made, or of any with columns row and part."""
-    try:
-        frame = pl.read_parquet(path, columns=["row", "part"])
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"data.split_file={path}: cannot be read: {reason}") from error
+    if not path.is_file():
+        raise UserError(f"data.split_file={path}: there is no such file")
+    frame = parquet_frame(path, path)
+    if "row" in frame.columns and "part" in frame.columns:
+        frame = frame.select("row", "part")
     if frame.schema != {"row": pl.Int64, "part": pl.String} or frame["row"].is_duplicated().any():
         raise UserError(
             f"data.split_file={path}: it must have a column row of distinct int64 and a column "

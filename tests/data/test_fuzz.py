@@ -23,7 +23,7 @@ from mtl_jax.core.errors import UserError
 from mtl_jax.data.config import DataConfig, StatisticsConfig
 from mtl_jax.data.prepare import prepare
 from mtl_jax.data.prepared import open_prepared
-from mtl_jax.data.sources.read import UNREADABLE
+from mtl_jax.data.sources.read import parquet_frame
 
 TINY = str(Path(__file__).parents[1] / "tiny_config.py")
 LOG = [
@@ -136,8 +136,8 @@ def spoil_lines(data: st.DataObject, path: Path) -> None:
 def spoil_table(data: st.DataObject, path: Path) -> None:
     """A Parquet column lost, renamed, emptied, or of another type."""
     try:
-        frame = pl.read_parquet(path)
-    except UNREADABLE:
+        frame = parquet_frame(path, path)
+    except UserError:
         return
     name = data.draw(st.sampled_from(frame.columns))
     how = data.draw(st.sampled_from(["lose", "rename", "null", "text", "list", "bytes", "head"]))

@@ -170,7 +170,7 @@ def test_a_written_split_is_read_again(config: DataConfig, tmp_path: Path) -> No
         ({"row": list(range(N)), "part": ["train"] * 7 + ["val"] * (N - 7)}, "row 8, column part"),
         ({"row": [0, 0], "part": ["train", "valid"]}, "distinct"),
         ({"row": ["0"], "part": ["train"]}, "int64"),
-        ({"line": [0]}, "cannot be read"),
+        ({"line": [0]}, "it must have a column row"),
     ],
 )
 def test_unfit_split_files(frame: dict[str, list[object]], message: str, tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_unfit_split_files(frame: dict[str, list[object]], message: str, tmp_pat
         (DataConfig(split="rolling", fold=5), "from 0 to folds - 1"),
         (DataConfig(split="ratio", stratify="clicks"), "no such label"),
         (DataConfig(split="ratio", valid_fraction=0.0), "must be positive"),
-        (DataConfig(split="file", split_file="nowhere.parquet"), "cannot be read"),
+        (DataConfig(split="file", split_file="nowhere.parquet"), "there is no such file"),
     ],
 )
 def test_unfit_draws(config: DataConfig, message: str) -> None:

@@ -4,22 +4,20 @@ Rows are counted from 1, headers not counted; a text file's line is named beside
 """
 
 import hashlib
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 
 from mtl_jax.core.errors import UserError
 from mtl_jax.data.sources.unpack import contents_of
 
 # what neither UTF-8 nor Latin-1 text holds: control characters but tab and line ends
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-
-
-# What polars makes of a damaged file; its panics are no `Exception`.
-UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
 
 @dataclass(frozen=True)
@@ -171,15 +169,24 @@ def parquet(path: Path, types: dict[str, pl.DataType]) -> pl.DataFrame:
     """
     if not path.stat().st_size:
         raise UserError(f"{path}: the file is empty")
-    try:
-        frame = pl.read_parquet(path)
-    except UNREADABLE as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: cannot be read as parquet: {reason}") from error
+    frame = parquet_frame(path, path)
     require_columns(path, frame.columns, list(types))
     if not frame.height:
         raise UserError(f"{path}: the file has no rows")
     return frame.select([_cast(path, frame[name], dtype) for name, dtype in types.items()])
+
+
+def parquet_frame(path: Path, data: Path | bytes) -> pl.DataFrame:
+    """The table in a parquet file, or in its bytes; UserError naming `path` where there is none.
+
+    By pyarrow: of a damaged file polars' own reader may ask for memory without end, and abort.
+    """
+    try:
+        source = io.BytesIO(data) if isinstance(data, bytes) else data
+        return pl.read_parquet(source, use_pyarrow=True)
+    except (pl.exceptions.PolarsError, pa.ArrowException, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: cannot be read as parquet: {reason}") from error
 
 
 def _cast(path: Path, column: pl.Series, dtype: pl.DataType) -> pl.Series:

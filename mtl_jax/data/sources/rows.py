@@ -3,7 +3,6 @@
 Text comes out as strings, JSON and Parquet with their own types; nothing is guessed of a value.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from mtl_jax.data.sources.delimited import (
     text_table,
 )
 from mtl_jax.data.sources.json_lines import json_line, json_table
-from mtl_jax.data.sources.read import UNREADABLE
+from mtl_jax.data.sources.read import parquet_frame
 from mtl_jax.data.sources.unpack import KINDS, contents_of, decoded, kind_of
 
 
@@ -91,12 +90,7 @@ def _read(path: Path, names: Sequence[str] | None, dialect: Dialect) -> pl.DataF
 
 
 def _parquet(path: Path, data: bytes, names: Sequence[str] | None) -> pl.DataFrame:
-    try:
-        frame = pl.read_parquet(io.BytesIO(data))
-    except UNREADABLE as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: cannot be read as parquet: {reason}") from error
-    frame = flat(frame)
+    frame = flat(parquet_frame(path, data))
     require_columns(path, frame.columns, names or ())
     if names is None:
         return frame
