@@ -169,7 +169,7 @@ def text_source(
     encoder, params = load_encoder(encoder_folder(choice.folder))
     if choice.random:
         params = init_params(encoder, jax.random.PRNGKey(config.train.seed))
-    encoder = dataclasses.replace(encoder, dtype=config.model.dtype)
+    encoder = dataclasses.replace(encoder, dtype=config.model.dtype, remat=choice.remat)
     tokens, offsets = data.items["tokens"], data.items["token_offsets"]
     types = data.items["token_types"] if data.schema.token_types else None
     cache = choice.cache or str(data.folder.parent / "cache")

@@ -80,8 +80,9 @@ class Encoder(nn.Module):
             )
         allowed = attention_pattern(attention_mask, segment_ids, hidden.shape[:2])
         hidden = jnp.asarray(hidden, DTYPES[config.dtype])
+        layer = nn.remat(EncoderLayer, static_argnums=(3,)) if config.remat else EncoderLayer
         for n in range(start_layer, stop):
-            hidden = EncoderLayer(
+            hidden = layer(
                 heads=config.heads,
                 ffn=config.ffn,
                 activation=config.activation,

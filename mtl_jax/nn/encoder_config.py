@@ -30,6 +30,7 @@ class EncoderConfig:
     dtype:         "float32" or "bfloat16", of the matrix products. Parameters, LayerNorm and
                    softmax stay in float32.
     init_range:    standard deviation of randomly drawn kernels and embeddings.
+    remat:         the backward pass computes each layer anew instead of keeping what is inside it.
     Raises UserError for a value outside these.
     """
 
@@ -49,6 +50,7 @@ class EncoderConfig:
     has_pooler: bool = False
     dtype: str = "float32"
     init_range: float = 0.02
+    remat: bool = False
 
     def __post_init__(self) -> None:
         _one_of("model_type", self.model_type, MODEL_TYPES)

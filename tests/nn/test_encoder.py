@@ -212,6 +212,25 @@ def test_full_fine_tuning_reaches_every_layer():
     assert last < first
 
 
+def test_remat_keeps_less_and_gives_the_same_gradient():
+    ids, params = some_ids((2, 7)), drawn(BERT)
+    key = jax.random.key(3)
+
+    def loss(params, config):
+        out = Encoder(config).apply(
+            {"params": params}, ids, deterministic=False, rngs={"dropout": key}
+        )
+        return jnp.sum(out**2)
+
+    again = replace(BERT, remat=True)
+    one, two = (jax.jit(jax.grad(partial(loss, config=c)))(params) for c in (BERT, again))
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
+    saved = [str(jax.make_jaxpr(jax.grad(partial(loss, config=c)))(params)) for c in (BERT, again)]
+    assert ["remat" in text for text in saved] == [False, True]
+    assert jax.tree.structure(init_params(again, key)) == jax.tree.structure(init_params(BERT, key))
+
+
 def test_bfloat16_keeps_parameters_and_stays_near_float32():
     params, ids = drawn(BERT), some_ids((2, 9))
     low = run(replace(BERT, dtype="bfloat16"), params, ids)
