@@ -1,7 +1,7 @@
 """Biased matrix factorisation, the low-rank baseline: mu + b_u + b_i + <u, v> (Koren et al., 2009).
 
     python -m experiments.mf --config=experiments/configs/ml100k.py --set=data.folder=ml-100k \
-        --workdir=runs/mf --task=rating --split=valid
+        --workdir=runs/mf --target=rating --part=valid
 
 Alternating least squares on the training rows of one binary or regression task, nothing else read;
 whoever was not met in training has zeros. Prints its metric beside the mean's and the biases'.
@@ -25,8 +25,8 @@ from mtl_jax.metrics.bootstrap import Entry, estimate
 from mtl_jax.metrics.registry import METRICS
 from mtl_jax.metrics.table import entry_cells
 
-TASK = flags.DEFINE_string("task", "rating", "The binary or regression task.")
-PART = flags.DEFINE_enum("split", "valid", list(PARTS)[1:], "Which part is predicted.")
+TASK = flags.DEFINE_string("target", "rating", "The binary or regression task.")
+PART = flags.DEFINE_enum("part", "valid", list(PARTS)[1:], "Which part is predicted.")
 RANK = flags.DEFINE_integer("rank", 8, "Width of the factors; 0 leaves the biases.")
 STRENGTH = flags.DEFINE_float("strength", 20.0, "Ridge penalty, in rows.")
 SWEEPS = flags.DEFINE_integer("sweeps", 10, "Sweeps over users and items.")
@@ -80,7 +80,7 @@ def main() -> None:
     config, workdir = load_config()
     fit = {t.name: t for t in config.tasks if t.kind in ("binary", "regression")}
     if TASK.value not in fit:
-        raise UserError(f"--task={TASK.value}: no such task. {nearest(TASK.value, fit)}")
+        raise UserError(f"--target={TASK.value}: no such task. {nearest(TASK.value, fit)}")
     task = fit[TASK.value]
     data = prepare_data(config, workdir)
     user, item = (np.asarray(data.events[name]) for name in ("user", "item"))
@@ -104,7 +104,7 @@ def main() -> None:
         try:
             found[name] = estimate(METRICS[task.kind][metric], y[asked], guess, user[asked])
         except Undefined as error:
-            raise UserError(f"--split={PART.value}: {error}") from None
+            raise UserError(f"--part={PART.value}: {error}") from None
         table.add_row(name, *entry_cells(found[name])[:2])
     written = {"data_split": data.split_hash, PART.value: {task.name: found}}
     (workdir / "mf.json").write_text(json.dumps(written, indent=1) + "\n")
