@@ -113,7 +113,7 @@ def check(value: Any, kind: Any, flag: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
             return None
-        return check(value, next(a for a in args if a is not type(None)), flag)
+        return _one_of(value, [a for a in args if a is not type(None)], flag)
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise UserError(f"{flag}: {value!r} is not a tuple; write it as (a, b)")
@@ -129,6 +129,16 @@ def check(value: Any, kind: Any, flag: str) -> Any:
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
         raise UserError(f"{flag}: {value!r} is not of type {kind.__name__}")
     return value
+
+
+def _one_of(value: Any, kinds: Sequence[Any], flag: str) -> Any:
+    """`value` as the first of `kinds` that takes it; the last one says why none does."""
+    for kind in kinds[:-1]:
+        try:
+            return check(value, kind, flag)
+        except UserError:
+            continue
+    return check(value, kinds[-1], flag)
 
 
 def _dataclass(value: Any, kind: Any, where: str) -> Any:

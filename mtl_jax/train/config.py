@@ -37,14 +37,31 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class BalanceConfig:
-    """Which balancer weighs the tasks, and its options as (name, value) pairs.
+    """Which balancer weighs the tasks, on which gradients, and its options as (name, value) pairs.
 
-    The tasks' own weights are its alpha. "scheduled" takes points: (task, ((step, factor), )).
+    name:       a key of `mtl_jax.balance.NAMES`. Every task's loss is first multiplied by the task's
+                own weight alpha; methods that do not see the scale of a loss take alpha back out.
+                "scheduled" takes points: (task, ((step, factor), )).
+    level:      where a method that asks for gradients takes them. "representation": with respect to
+                all that the towers hand to trunk and heads (z, the items' and users' vectors): one
+                pass of the heads per task and one backward pass of all the rest. "last_shared":
+                the last shared layer's parameters. "shared": all shared parameters, embedding
+                tables through the rows that the batch gathered; exact, a whole backward pass per
+                task. The weights found apply to every shared parameter at any level.
+    last_shared: regular expression on parameter paths for "last_shared"; "" asks the trunk.
+    gram_every: gradients are looked at every so many steps; the weights found stay until then.
+    heads:      gradients of a task's own parameters: "unit", that of its loss (times alpha), or
+                "weighted" by the balancer as the shared ones are. Methods that only weigh losses
+                always weigh both.
     """
 
     name: str = "fixed"
-    options: tuple[tuple[str, float], ...] = ()
+    options: tuple[tuple[str, float | str | tuple[float, ...]], ...] = ()
     points: tuple[tuple[str, tuple[tuple[float, float], ...]], ...] = ()
+    level: Literal["representation", "last_shared", "shared"] = "representation"
+    last_shared: str = ""
+    gram_every: int = 1
+    heads: Literal["unit", "weighted"] = "unit"
 
 
 @dataclass(frozen=True)
