@@ -29,7 +29,20 @@ class ModelConfig:
                   content and interest tasks do.
     text_dropout: of the text vectors, before all else: for texts that memorise their items.
     text_hidden:  width of the hidden layer between text vector and item vector; 0 is linear.
-    trunk, trunk_widths: a key of `mtl_jax.nn.trunks.TRUNKS` and its layer widths.
+    trunk, trunk_widths: a key of `mtl_jax.nn.trunks.TRUNKS` and its layer widths (of a mixture:
+                  those of each expert). The fields down to `chain` are read by some trunks only,
+                  see `docs/trunks.md`.
+    experts:      E shared experts of "omoe", "mmoe", "dselect_k".
+    task_experts, shared_experts: experts of each task, and those of all tasks, on each level of
+                  "cgc", "ple", "adatt" (0 shared: AdaTT-sp) and "stem".
+    levels:       levels of "ple" and "adatt"; each has experts of all `trunk_widths`.
+    gate_temperature: softmax gates are softmax(W x / temperature).
+    experts_k:    experts that a task of "dselect_k" selects at most.
+    step_width:   of its smooth step: the range of a bit's score within which it is no 0 and no 1.
+    entropy_weight: of its penalty on the entropy of the selectors, in nats; 0 turns it off.
+    calibrator_weight: of the penalty of "aitm" on p(later) above p(earlier); 0 turns it off.
+    chain:        names of two or more binary tasks in causal order, e.g. ("click", "purchase"), for
+                  "esmm", "aitm" and "classifier_chain".
     head_width:   hidden width of each head.
     wide:         a linear path from z to every head beside the trunk (arXiv:1606.07792).
     wide_text:    with inputs "plain": the wide path also reads the item's text vector, scaled to
@@ -59,6 +72,16 @@ class ModelConfig:
     text_dropout: float = 0.0
     trunk: str = "shared_bottom"
     trunk_widths: tuple[int, ...] = (128, 64)
+    experts: int = 4
+    task_experts: int = 2
+    shared_experts: int = 2
+    levels: int = 2
+    gate_temperature: float = 1.0
+    experts_k: int = 2
+    step_width: float = 1.0
+    entropy_weight: float = 0.1
+    calibrator_weight: float = 0.6
+    chain: tuple[str, ...] = ()
     head_width: int = 32
     wide: bool = True
     wide_text: bool = False

@@ -1,7 +1,7 @@
 """Towers, context, scores and fusion of one data shard; and the heads over them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import flax.linen as nn
@@ -22,10 +22,14 @@ from mtl_jax.nn.heads import CosineHead, Head, OrdinalHead, RetrievalHead
 from mtl_jax.nn.item_tower import ItemTower
 from mtl_jax.nn.ordinal import start_thresholds
 from mtl_jax.nn.trunks import TRUNKS
+from mtl_jax.nn.trunks.check import check_trunk, trunk_tasks
+from mtl_jax.nn.trunks.esmm import conditional_starts
 from mtl_jax.nn.user_tower import Attend, UserTower
 
 Representation = dict[str, Array]
 Outputs = dict[str, Any]
+# Keys of Outputs beside the tasks' names.
+PENALTIES, GATES = "trunk/penalties", "trunk/gates"
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,12 @@ def bounded(value: Array, low: float | None, high: float | None, stats: LabelSta
 
 
 class Heads(nn.Module):
-    """One shard: trunk and heads over a representation."""
+    """One shard: trunk and heads over a representation.
+
+    Returns {task: output} and, under names that no task has, what the trunk says beside: PENALTIES
+    {task: scalar}, to be added to a task's mean loss (empty when deterministic), and GATES
+    {task: [B, E]}, for reading only.
+    """
 
     config: ModelConfig
     tasks: tuple[TaskSpec, ...]
@@ -175,40 +184,54 @@ class Heads(nn.Module):
     @nn.compact
     def __call__(self, rep: Representation, deterministic: bool) -> Outputs:
         c = self.config
-        on_events = tuple(
-            t.name
-            for t in self.tasks
-            if t.level == "event" and t.kind not in ("retrieval", "similarity")
-        )
         trunk = choose(TRUNKS, c.trunk, "trunk")(c, name="trunk")
-        features = trunk(rep["z"], on_events, deterministic)
-        out: Outputs = {}
+        check_trunk(c, self.tasks)
+        on_trunk = {t.name: self._head(t, rep, deterministic) for t in trunk_tasks(self.tasks)}
+        found = trunk(rep["z"], on_trunk, deterministic)
+        out: Outputs = {PENALTIES: found.penalties, GATES: found.gates}
         for t in self.tasks:
             if t.kind == "retrieval":
                 query, key = RetrievalHead(c, name=f"head_{t.name}")(rep["user"], rep["items"])
                 out[t.name] = {"query": query, "key": key, "bias": rep["item_bias"]}
-                continue
-            if t.label == "interest":  # read where the interest score was made
+            elif t.label == "interest":  # read where the interest score was made
                 out[t.name] = rep["interest"]
-                continue
-            if t.kind == "similarity":
+            elif t.kind == "similarity":
                 out[t.name] = self._similarity(t, rep, deterministic)
-                continue
-            stats = self.labels.get(t.name, LabelStats())
-            source = {"event": features.get(t.name), "item": rep["items"], "user": rep["user"]}
-            wide = rep.get("wide", rep["z"]) if t.level == "event" else None
-            text = rep.get("text") if t.level == "event" else None
-            name = f"head_{t.name}"
-            if t.kind == "ordinal":
-                start = stats.each or start_thresholds(np.zeros(t.size))
-                head: nn.Module = OrdinalHead(c, start, name=name)
+            elif t.name in on_trunk:
+                out[t.name] = found.outputs[t.name]
             else:
-                head = Head(c, t.size, stats.each or stats.mean, stats.std, name=name)
-            y = head(source[t.level], wide, deterministic, text)
-            out[t.name] = y[:, 0] if t.kind in ("binary", "regression") else y
-            if t.kind == "regression":
-                out[t.name] = bounded(out[t.name], t.low, t.high, stats)
+                source = {"item": rep["items"], "user": rep["user"]}[t.level]
+                out[t.name] = self._head(t, rep, deterministic)(source)
         return out
+
+    def _head(
+        self, t: TaskSpec, rep: Representation, deterministic: bool
+    ) -> Callable[[Array], Array]:
+        """The task's head under head_<task>: features [B, F] -> output [B] or [B, C]."""
+        stats = self._start(t)
+        wide = rep.get("wide", rep["z"]) if t.level == "event" else None
+        text = rep.get("text") if t.level == "event" else None
+        name = f"head_{t.name}"
+        if t.kind == "ordinal":
+            start = stats.each or start_thresholds(np.zeros(t.size))
+            head: nn.Module = OrdinalHead(self.config, start, name=name)
+        else:
+            head = Head(self.config, t.size, stats.each or stats.mean, stats.std, name=name)
+
+        def apply(features: Array) -> Array:
+            y: Array = head(features, wide, deterministic, text)
+            y = y[:, 0] if t.kind in ("binary", "regression") else y
+            return bounded(y, t.low, t.high, stats) if t.kind == "regression" else y
+
+        return apply
+
+    def _start(self, t: TaskSpec) -> LabelStats:
+        """The label's statistics; of "esmm", those of the factor that the head stands for."""
+        stats = self.labels.get(t.name, LabelStats())
+        if self.config.trunk != "esmm" or t.name not in self.config.chain[1:]:
+            return stats
+        log_odds = {name: s.mean for name, s in self.labels.items()}
+        return replace(stats, mean=conditional_starts(self.config.chain, log_odds)[t.name])
 
     def _similarity(self, t: TaskSpec, rep: Representation, deterministic: bool) -> Array:
         """A logit [B] of two texts, or low + (high - low) sigmoid(it)."""

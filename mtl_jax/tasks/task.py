@@ -8,7 +8,7 @@ from mtl_jax.core.errors import UserError
 from mtl_jax.core.names import nearest
 from mtl_jax.core.task_spec import TaskSpec
 from mtl_jax.core.types import Array, Batch
-from mtl_jax.nn.towers import Outputs
+from mtl_jax.nn.towers import PENALTIES, Outputs
 from mtl_jax.tasks.losses import LOSSES, WITH_OPTIONS, losses_for
 from mtl_jax.tasks.retrieval import retrieval_loss
 
@@ -32,7 +32,13 @@ def loss_options(task: TaskSpec) -> dict[str, Any]:
 
 
 def loss_sums(tasks: tuple[TaskSpec, ...], outputs: Outputs, batch: Batch) -> tuple[Array, Array]:
-    """(sums [T], counts [T]) of the per-example losses over each task's labelled rows."""
+    """(sums [T], counts [T]) of the per-example losses over each task's labelled rows.
+
+    A penalty [S] of the trunk counts once for each labelled row of its shard: sums / counts is then
+    the mean loss plus the penalties' mean over labelled rows, over any number of shards and slices,
+    and a task without a labelled row has none. The trunk gives penalties in training only.
+    """
+    penalties = outputs.get(PENALTIES, {})
     sums, counts = [], []
     for t in tasks:
         mask = batch[f"mask/{t.name}"]
@@ -41,7 +47,11 @@ def loss_sums(tasks: tuple[TaskSpec, ...], outputs: Outputs, batch: Batch) -> tu
         else:
             loss = LOSSES[loss_name(t)]
             per_row = loss(outputs[t.name], _label(batch, t.name), mask, **loss_options(t))
-        sums.append(jnp.sum(jnp.where(mask > 0, per_row, 0.0), dtype=jnp.float32))
+        total = jnp.sum(jnp.where(mask > 0, per_row, 0.0), dtype=jnp.float32)
+        if t.name in penalties:
+            labelled = jnp.sum(mask, axis=tuple(range(1, mask.ndim)), dtype=jnp.float32)
+            total += jnp.sum(jnp.where(labelled > 0, penalties[t.name] * labelled, 0.0))
+        sums.append(total)
         counts.append(jnp.sum(mask, dtype=jnp.float32))
     return jnp.stack(sums), jnp.stack(counts)
 

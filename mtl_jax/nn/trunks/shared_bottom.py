@@ -1,26 +1,21 @@
-"""Shared-bottom trunk (Caruana, 1997): one stack of layers that every task reads."""
+"""Shared-bottom trunk (Caruana, 1997): one stack of layers that every task reads.
+
+x = layers(z) [B, F]; y_t = head_t(x).  Parameters: layer_<n>, norm_<n>, all shared.
+"""
 
 import flax.linen as nn
-import jax.numpy as jnp
 
 from mtl_jax.core.types import Array
 from mtl_jax.nn.config import ModelConfig
+from mtl_jax.nn.trunks.parts import HeadFns, Trunk, layers, read
 
 
 class SharedBottom(nn.Module):
-    """z [B, Dz] -> the same [B, widths[-1]] for every task."""
+    """z [B, Dz] -> the same [B, widths[-1]] for every task's head."""
 
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, z: Array, tasks: tuple[str, ...], deterministic: bool) -> dict[str, Array]:
-        c = self.config
-        dtype = jnp.dtype(c.dtype)
-        rate = c.dropout if c.trunk_dropout is None else c.trunk_dropout
-        x = nn.Dropout(c.input_dropout)(z.astype(dtype), deterministic=deterministic)
-        for n, width in enumerate(c.trunk_widths):
-            x = nn.gelu(nn.Dense(width, dtype=dtype, name=f"layer_{n}")(x))
-            if c.trunk_norm:
-                x = nn.LayerNorm(dtype=dtype, name=f"norm_{n}")(x)
-            x = nn.Dropout(rate)(x, deterministic=deterministic)
-        return dict.fromkeys(tasks, x)
+    def __call__(self, z: Array, heads: HeadFns, deterministic: bool) -> Trunk:
+        x = layers(self.config, read(self.config, z, deterministic), deterministic)
+        return Trunk({task: head(x) for task, head in heads.items()}, {}, {})
