@@ -32,8 +32,10 @@ from mtl_jax.nn.encoder import EncoderConfig, init_params
 from mtl_jax.nn.model import Model
 from mtl_jax.nn.ordinal import start_thresholds
 from mtl_jax.nn.towers import LabelStats
+from mtl_jax.nn.trunks import last_shared
 from mtl_jax.tasks.classes import balanced
 from mtl_jax.train import optimiser, state
+from mtl_jax.train.config import BalanceConfig
 from mtl_jax.train.evaluation import Evaluator
 from mtl_jax.train.fingerprint import fingerprint
 from mtl_jax.train.loop import Run
@@ -94,11 +96,13 @@ class Job:
         """What the training loop needs."""
         c = self.config
         steps = c.train.steps or c.train.epochs * self.stream.steps_per_epoch
-        balancer = make_balancer(c)
+        balancer, alpha = make_balancer(c, self.stream.steps_per_epoch)
+        balancing = self._balance()
         shapes = jax.eval_shape(self._params)
         tx = optimiser.make(c.optim, shapes, steps)
-        step = make_step(self.model, balancer, tx, optimiser.schedule(c.optim, steps), c.optim)
-        create = self._creator(tx, balancer)
+        rate = optimiser.schedule(c.optim, steps)
+        step = make_step(self.model, balancer, tx, rate, c.optim, balancing, alpha)
+        create = self._creator(tx, balancer, balancing)
         meta = {
             "config": to_dict(c), "data": self.data.digest, "pipeline": fingerprint(self.stream)
         }  # fmt: skip
@@ -113,14 +117,20 @@ class Job:
         key = jax.random.PRNGKey(self.config.train.seed)
         return self.model.init(key, one, self.trainable_encoder)
 
-    def _creator(self, tx: Any, balancer: Any) -> Any:
+    def _balance(self) -> BalanceConfig:
+        """`config.balance`, with the trunk's word on which layer is the last shared one."""
+        b = self.config.balance
+        return dataclasses.replace(b, last_shared=b.last_shared or last_shared(self.config.model))
+
+    def _creator(self, tx: Any, balancer: Any, balancing: BalanceConfig) -> Any:
         """The whole state in one jit with out-shardings."""
         prior = log_prior(self.data)
         key = jax.random.PRNGKey(self.config.train.seed)
 
         def make() -> TrainState:
             tables = self.model.init_tables(key, prior)
-            return state.create(self._params(), tables, tx, balancer, len(self.model.tasks), key)
+            params, n_tasks = self._params(), len(self.model.tasks)
+            return state.create(params, tables, tx, balancer, n_tasks, key, balancing)
 
         shardings = state_sharding(self.mesh, jax.eval_shape(make))
         # Runs once: compiling it well would cost more than it gives.
@@ -284,14 +294,26 @@ def log_prior(data: Prepared) -> HostArray:
     return np.where(warm, prior, 0.0).astype(np.float32)
 
 
-def make_balancer(config: Config) -> balance.Balancer:
-    """The configured balancer with the tasks' weights as its alpha."""
+def make_balancer(
+    config: Config, steps_per_epoch: int = 1
+) -> tuple[balance.Balancer, tuple[float, ...]]:
+    """(the configured balancer, alpha [T]: what losses are multiplied by before it sees them).
+
+    The tasks' weights are alpha, or an option of those balancers that know what to do with them.
+    """
     b = config.balance
-    options: dict[str, Any] = {"weights": tuple(t.weight for t in config.tasks), **dict(b.options)}
+    alpha = tuple(t.weight for t in config.tasks)
+    options: dict[str, Any] = dict(b.options)
+    known = balance.options(b.name)
+    if "steps_per_epoch" in known:
+        options.setdefault("steps_per_epoch", steps_per_epoch)
+    if "weights" in known:
+        options.setdefault("weights", alpha)
+        alpha = (1.0,) * len(alpha)
     if b.name == "scheduled":
         names = [t.name for t in config.tasks]
         for task, _ in b.points:
             if task not in names:
                 raise UserError(f"balance.points: there is no task {task!r} among {names}")
         options["points"] = tuple(dict(b.points).get(n, ()) for n in names)
-    return balance.get(b.name, **options)
+    return balance.get(b.name, **options), alpha

@@ -1,31 +1,75 @@
-"""Balancers: from losses to the weights of the shared update.
+"""Balancers: from losses and task gradients to the weights of the shared update.
 
-b = balance.get("uncertainty", weights=(1.0, 0.5))
-state = b.init(2)
-update = b.update(balance.Stats(losses=L, present=mask, step=t), state, key)
+b = balance.get("nash", max_norm=1.0)
+state = b.init(T)                    # b.init(T, grads_like=tree) where gradients are remembered
+update = b.update(balance.Stats(losses=L, present=mask, step=t, gram=G), state, key)
 """
 
 import dataclasses
 from typing import Any
 
-from mtl_jax.balance.fixed import Fixed, Scheduled
+from mtl_jax.balance.bargain import FairGrad, Nash
+from mtl_jax.balance.cagrad import CAGrad
+from mtl_jax.balance.dual_cone import PCD, DualProj, UPGrad
+from mtl_jax.balance.dwa import DWA
+from mtl_jax.balance.eigen import IMTL, IMTLG, AlignedMTL, ConFIG
+from mtl_jax.balance.famo import FAMO
+from mtl_jax.balance.fixed import RLW, Fixed, Scheduled
+from mtl_jax.balance.gradnorm import GradNorm
+from mtl_jax.balance.mgda import MGDA
+from mtl_jax.balance.moving import DBMTL, ExcessMTL, GradDrop, MoCo
+from mtl_jax.balance.scalarize import GLS, STCH
 from mtl_jax.balance.stats import Balancer, Stats, Update
-from mtl_jax.balance.uncertainty import Uncertainty
+from mtl_jax.balance.surgery import GradVac, PCGrad
+from mtl_jax.balance.two_batches import MoDo, SDMGrad
+from mtl_jax.balance.uncertainty import IMTLL, Uncertainty
 from mtl_jax.core.errors import UserError
 from mtl_jax.core.names import choose, nearest
 
 __all__ = ["NAMES", "Balancer", "Stats", "Update", "get"]
 
-_BALANCERS: dict[str, Any] = {"fixed": Fixed, "scheduled": Scheduled, "uncertainty": Uncertainty}
+_BALANCERS: dict[str, Any] = {
+    "fixed": Fixed,
+    "scheduled": Scheduled,
+    "uncertainty": Uncertainty,
+    "ew": Fixed,
+    "uw": Uncertainty,
+    "imtl_l": IMTLL,
+    "dwa": DWA,
+    "rlw": RLW,
+    "gls": GLS,
+    "stch": STCH,
+    "famo": FAMO,
+    "gradnorm": GradNorm,
+    "mgda": MGDA,
+    "pcgrad": PCGrad,
+    "gradvac": GradVac,
+    "cagrad": CAGrad,
+    "nash": Nash,
+    "fairgrad": FairGrad,
+    "imtl_g": IMTLG,
+    "imtl": IMTL,
+    "aligned_mtl": AlignedMTL,
+    "upgrad": UPGrad,
+    "dualproj": DualProj,
+    "config": ConFIG,
+    "pcd": PCD,
+    "modo": MoDo,
+    "sdmgrad": SDMGrad,
+    "moco": MoCo,
+    "db_mtl": DBMTL,
+    "excess_mtl": ExcessMTL,
+    "graddrop": GradDrop,
+}
 
-# name -> what it needs of a step
-NAMES: dict[str, str] = dict.fromkeys(_BALANCERS, "losses")
+# name -> what it needs of a step: losses, gram, cross_gram, grads or losses_after
+NAMES: dict[str, str] = {name: cls.needs for name, cls in _BALANCERS.items()}
 
 
 def get(name: str, **options: Any) -> Balancer:
     """The balancer of that name; unknown names and options are refused with the nearest one."""
     cls = choose(_BALANCERS, name, "balancer")
-    fields = [f.name for f in dataclasses.fields(cls)]
+    fields = {f.name: f for f in dataclasses.fields(cls)}
     for option in options:
         if option not in fields:
             raise UserError(
@@ -33,3 +77,8 @@ def get(name: str, **options: Any) -> Balancer:
             )
     balancer: Balancer = cls(**options)
     return balancer
+
+
+def options(name: str) -> tuple[str, ...]:
+    """The options of the balancer of that name."""
+    return tuple(f.name for f in dataclasses.fields(choose(_BALANCERS, name, "balancer")))

@@ -1,30 +1,39 @@
-"""Weights that do not look at losses: fixed, or scheduled over steps."""
+"""Weights that do not look at losses: equal or fixed, scheduled over steps, random."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 
+from mtl_jax.balance.keep import softmax_of
 from mtl_jax.balance.stats import Stats, Update
 from mtl_jax.core.types import Array
+
+
+def alpha_of(weights: tuple[float, ...], like: Array) -> Array:
+    """`weights` [T] as an array; ones where none are given."""
+    return jnp.asarray(weights, jnp.float32) if weights else jnp.ones_like(like)
 
 
 @dataclass(frozen=True)
 class Fixed:
     """w_t = alpha_t: the weighted sum of losses, sum_t alpha_t L_t.
 
-    weights: alpha [T]; a task that is absent from a batch gets 0.
+    weights: alpha [T], () is 1 for all (equal weights); an absent task gets 0.
     """
 
-    weights: tuple[float, ...]
+    weights: tuple[float, ...] = ()
+    needs: ClassVar[str] = "losses"
+    ahead: ClassVar[bool] = True
 
-    def init(self, n_tasks: int) -> Any:
+    def init(self, n_tasks: int, grads_like: Any = None) -> Any:
         """No state."""
         return ()
 
     def update(self, stats: Stats, state: Any, key: Array) -> Update:
         """alpha * present."""
-        return Update(jnp.asarray(self.weights, jnp.float32) * stats.present, state, {})
+        return Update(alpha_of(self.weights, stats.present) * stats.present, state, {})
 
 
 @dataclass(frozen=True)
@@ -36,8 +45,10 @@ class Scheduled:
 
     weights: tuple[float, ...]
     points: tuple[tuple[tuple[float, float], ...], ...]
+    needs: ClassVar[str] = "losses"
+    ahead: ClassVar[bool] = True
 
-    def init(self, n_tasks: int) -> Any:
+    def init(self, n_tasks: int, grads_like: Any = None) -> Any:
         """No state."""
         return ()
 
@@ -51,3 +62,20 @@ class Scheduled:
         ]
         alpha = jnp.asarray(self.weights, jnp.float32)
         return Update(alpha * jnp.stack(factors) * stats.present, state, {})
+
+
+@dataclass(frozen=True)
+class RLW:
+    """Random loss weights: softmax of N(0, 1) over the present tasks (Lin et al., TMLR 2022)."""
+
+    needs: ClassVar[str] = "losses"
+    ahead: ClassVar[bool] = True
+
+    def init(self, n_tasks: int, grads_like: Any = None) -> Any:
+        """No state."""
+        return ()
+
+    def update(self, stats: Stats, state: Any, key: Array) -> Update:
+        """Weights that sum to 1; all of the randomness is `key`."""
+        drawn = jax.random.normal(key, stats.present.shape)
+        return Update(softmax_of(drawn, stats.present), state, {})

@@ -133,12 +133,18 @@ class Model:
         found: Outputs = per_shard(one, rep, jax.random.split(key, _shards(batch)))
         return found
 
+    def shared(
+        self, params: Params, rows: Mapping[str, Array], batch: Batch, key: Array, train: bool
+    ) -> Representation:
+        """`encode` and `represent`: all of the chain that no task owns."""
+        text = self.encode(params, batch, key_for(key, "encode"), train)
+        return self.represent(params, rows, text, batch, key_for(key, "represent"), train)
+
     def forward(
         self, params: Params, rows: Mapping[str, Array], batch: Batch, key: Array, train: bool
     ) -> tuple[Representation, Outputs]:
         """The whole chain after `gather`."""
-        text = self.encode(params, batch, key_for(key, "encode"), train)
-        rep = self.represent(params, rows, text, batch, key_for(key, "represent"), train)
+        rep = self.shared(params, rows, batch, key, train)
         return rep, self.predict(params, rep, batch, key_for(key, "predict"), train)
 
     def _towers(self) -> Towers:

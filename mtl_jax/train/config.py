@@ -39,8 +39,8 @@ class OptimConfig:
 class BalanceConfig:
     """Which balancer weighs the tasks, on which gradients, and its options as (name, value) pairs.
 
-    name:       a key of `mtl_jax.balance.NAMES`. Every task's loss is first multiplied by the task's
-                own weight alpha; methods that do not see the scale of a loss take alpha back out.
+    name:       a key of `mtl_jax.balance.NAMES`. Every loss is first multiplied by its task's own
+                weight alpha; methods that do not see the scale of a loss take alpha back out.
                 "scheduled" takes points: (task, ((step, factor), )).
     level:      where a method that asks for gradients takes them. "representation": with respect to
                 all that the towers hand to trunk and heads (z, the items' and users' vectors): one

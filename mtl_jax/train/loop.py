@@ -1,5 +1,6 @@
 """The training loop: step, evaluate, save; resumes by itself and stops cleanly."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -228,8 +229,23 @@ class _Sums:
         }
         line["loss"] = float(np.sum(means * metrics["weights"]))
         line |= {k: float(metrics[k]) for k in ("grad_norm", "update_norm", "param_norm")}
+        line |= named({k: v for k, v in metrics.items() if k.startswith("balance/")}, self.names)
         self.loss[:], self.count[:] = 0, 0
         return line
+
+
+def named(values: dict[str, HostArray], tasks: Sequence[str]) -> dict[str, float]:
+    """Scalars by name; [T] values by task, [T, T] ones by pair of tasks ("cosine/click|like")."""
+    found: dict[str, float] = {}
+    for name, value in values.items():
+        if value.shape == ():
+            found[name] = float(value)
+        elif value.shape == (len(tasks),):
+            found |= {f"{name}/{t}": float(v) for t, v in zip(tasks, value, strict=True)}
+        elif value.shape == (len(tasks), len(tasks)):
+            for i, j in itertools.combinations(range(len(tasks)), 2):
+                found[f"{name}/{tasks[i]}|{tasks[j]}"] = float(value[i, j])
+    return found
 
 
 def _read(

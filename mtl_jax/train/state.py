@@ -9,7 +9,8 @@ import optax
 
 from mtl_jax.balance import Balancer
 from mtl_jax.core.types import Array
-from mtl_jax.train import tables
+from mtl_jax.train import tables, task_gradients
+from mtl_jax.train.config import BalanceConfig
 
 
 @jax.tree_util.register_dataclass
@@ -33,14 +34,16 @@ def create(
     balancer: Balancer,
     n_tasks: int,
     key: Array,
+    balance: BalanceConfig | None = None,
 ) -> TrainState:
     """The state of step 0; call it inside one jit with out-shardings."""
+    balance = balance or BalanceConfig()
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         tables=table_values,
         opt=tx.init(params),
         table_opt=tables.init(table_values),
-        balancer=balancer.init(n_tasks),
+        balancer=task_gradients.start(balancer, balance, params, tuple(table_values), n_tasks),
         key=key,
     )

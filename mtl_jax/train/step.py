@@ -1,4 +1,4 @@
-"""The compiled step: forward, losses as a vector, balancer, one pullback, update."""
+"""The compiled step: forward, losses as a vector, balancer, pullbacks, update."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,88 +10,99 @@ import optax
 from mtl_jax.balance import Balancer, Stats
 from mtl_jax.core.rng import key_for
 from mtl_jax.core.types import Array, Batch
-from mtl_jax.nn.model import Model
-from mtl_jax.tasks.task import label_counts, loss_sums
+from mtl_jax.tasks.task import loss_sums
 from mtl_jax.train import tables
-from mtl_jax.train.config import OptimConfig
+from mtl_jax.train.config import BalanceConfig, OptimConfig
 from mtl_jax.train.optimiser import clip_factor
 from mtl_jax.train.state import TrainState
+from mtl_jax.train.task_gradients import Found, flat_weights, make_gradients
 
 Metrics = dict[str, Array]
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
 def make_step(
-    model: Model,
+    model: Any,
     balancer: Balancer,
     tx: optax.GradientTransformation,
     rate: optax.Schedule,
     optim: OptimConfig,
+    balance: BalanceConfig | None = None,
+    alpha: tuple[float, ...] = (),
 ) -> Step:
     """`train_step(state, batch) -> (state, metrics)`, pure; jit it with the state donated.
 
-    metrics: loss sums [T] and counts [T], weights [T], norms, `finite` [] (0 = not applied).
+    model: `mtl_jax.nn.model.Model`, or what has its tasks, config.width, gather, shared, predict.
+    balance: where task gradients are taken; alpha [T]: what losses are multiplied by before they
+        are balanced, () is 1.
+    metrics: loss sums [T] and counts [T], weights [T], norms, `finite` [] (0 = not applied), and
+        what the balancer says and saw as "balance/...".
     """
+    balance = balance or BalanceConfig()
+    gradients = make_gradients(model, balancer, balance, alpha)
+    own_weight = jnp.asarray(alpha or (1.0,) * len(model.tasks), jnp.float32)
 
-    def gradients(state: TrainState, batch: Batch) -> tuple[Any, Any, Array, Array, Any]:
-        """Mean over each task's labelled rows of the whole batch, slice by slice."""
+    def after_losses(state: TrainState, params: Any, new_tables: Any, batch: Batch) -> Array:
+        """Losses [T] of the same batch, in the same noise, after the update."""
         key = key_for(state.key, "dropout", state.step)
-        rows = model.gather(state.tables, batch)
-        total = label_counts(model.tasks, batch)
-        present = (total > 0).astype(jnp.float32)
-
-        def one_slice(part: Batch, k: Array) -> tuple[Any, Array]:
-            def losses(params: Any, r: Any) -> Array:
-                _, outputs = model.forward(params, r, part, k, train=True)
-                return loss_sums(model.tasks, outputs, part)[0] / jnp.maximum(total, 1.0)
-
-            found, pullback = jax.vjp(losses, state.params, rows)
-            # These balancers' weights come from their state, not from this slice's losses.
-            weights = balancer.update(Stats(found, present, state.step), state.balancer, k).weights
-            return pullback(weights), found
-
+        rows = model.gather(new_tables, batch)
         slices = {k: v for k, v in batch.items() if not k.startswith("uniq/")}
         n = batch["user"].shape[0]
-        if n == 1:
-            grads, found = one_slice({k: v[0] for k, v in slices.items()}, key)
-        else:
+        keys = key[None] if n == 1 else jax.random.split(key, n)
 
-            def body(carry: Any, x: Any) -> tuple[Any, None]:
-                part, k = x
-                return jax.tree.map(jnp.add, carry, one_slice(part, k)), None
+        def one(total: Array, x: Any) -> tuple[Array, None]:
+            part, k = x
+            rep = model.shared(params, rows, part, k, True)
+            outputs = model.predict(params, rep, part, key_for(k, "predict"), True)
+            return total + loss_sums(model.tasks, outputs, part)[0], None
 
-            first = jax.eval_shape(one_slice, *jax.tree.map(lambda v: v[0], (slices, key[None])))
-            zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), first)
-            (grads, found), _ = jax.lax.scan(body, zeros, (slices, jax.random.split(key, n)))
-        update = balancer.update(Stats(found, present, state.step), state.balancer, key)
-        return *grads, found, total, update
+        return jax.lax.scan(one, jnp.zeros(len(model.tasks)), (slices, keys))[0]
+
+    def balancer_state(
+        state: TrainState, found: Found, params: Any, new_tables: Any, batch: Batch
+    ) -> Any:
+        """The balancer's next state; some want to see what the step has done."""
+        if balancer.needs != "losses_after":
+            return found.update.state
+        after = after_losses(state, params, new_tables, batch) / jnp.maximum(found.counts, 1.0)
+        present = (found.counts > 0).astype(jnp.float32)
+        both = Stats(found.losses * own_weight, present, state.step)
+        both = both._replace(losses_after=after * own_weight)
+        return balancer.update(
+            both, state.balancer, key_for(state.key, "balance", state.step)
+        ).state
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        grads, row_grads, losses, counts, update = gradients(state, batch)
+        found = gradients(state, batch)
+        grads, row_grads = found.grads, found.rows
         norm = jnp.sqrt(optax.tree.norm(grads, squared=True) + tables.norm_squared(row_grads))
-        finite = jnp.isfinite(norm) & jnp.all(jnp.isfinite(losses))
+        finite = jnp.isfinite(norm) & jnp.all(jnp.isfinite(found.losses))
         factor = clip_factor(optim, norm)
         grads, row_grads = (jax.tree.map(lambda g: g * factor, x) for x in (grads, row_grads))
         updates, opt = tx.update(grads, state.opt, state.params)
-        new = (optax.apply_updates(state.params, updates), opt, update.state)
-        old = (state.params, state.opt, state.balancer)
-        params, opt, balance = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+        new = (optax.apply_updates(state.params, updates), opt)
+        params, opt = jax.tree.map(
+            lambda n, o: jnp.where(finite, n, o), new, (state.params, state.opt)
+        )
         new_tables, table_opt = tables.update(
             optim, state.tables, state.table_opt, row_grads,
             {name: batch[f"uniq/{name}"].reshape(-1) for name in state.tables},
             rate(state.step), (state.step + 1).astype(jnp.float32), finite, model.config.width,
         )  # fmt: skip
+        told = balancer_state(state, found, params, new_tables, batch)
+        told = jax.tree.map(lambda n, o: jnp.where(finite, n, o), told, state.balancer)
+        weights = flat_weights(found.update)
         metrics = {
-            "loss_sum": losses * counts,
-            "count": counts,
-            "weights": update.weights,
+            "loss_sum": found.losses * found.counts,
+            "count": found.counts,
+            "weights": weights * own_weight,
             "grad_norm": norm,
             "update_norm": optax.tree.norm(updates),
             "param_norm": optax.tree.norm(params),
             "finite": finite,
-            **{f"balance/{k}": v for k, v in update.info.items()},
+            **{f"balance/{k}": v for k, v in {**found.update.info, **found.seen}.items()},
         }
-        state = TrainState(state.step + 1, params, new_tables, opt, table_opt, balance, state.key)
+        state = TrainState(state.step + 1, params, new_tables, opt, table_opt, told, state.key)
         return state, metrics
 
     return train_step

@@ -37,10 +37,13 @@ class Linear:
         at = batch["uniq/user"].reshape(-1)
         return {"user": tables["user"].at[at].get(mode="fill", fill_value=0)}
 
-    def forward(self, params, rows, batch, key, train):
+    def shared(self, params, rows, batch, key, train):
         u = jnp.take(rows["user"], batch["user"], axis=0).sum(-1, keepdims=True)
-        y = batch["x"] @ params["w"] + u + self.noise * jax.random.normal(key, ())
-        return None, {t.name: y[..., n] for n, t in enumerate(self.tasks)}
+        return {"x": batch["x"], "u": u + self.noise * jax.random.normal(key, ())}
+
+    def predict(self, params, rep, batch, key, train):
+        y = rep["x"] @ params["heads"]["w"] + rep["u"]
+        return {t.name: y[..., n] for n, t in enumerate(self.tasks)}
 
 
 def make_batch(seed=0, slices=1, rows=8):
@@ -62,7 +65,7 @@ def make_batch(seed=0, slices=1, rows=8):
 
 def start(balancer, tx):
     rng = np.random.default_rng(7)
-    params = {"w": jnp.asarray(rng.normal(size=(WIDTH, 2)), jnp.float32)}
+    params = {"heads": {"w": jnp.asarray(rng.normal(size=(WIDTH, 2)), jnp.float32)}}
     tables = {"user": jnp.asarray(rng.normal(size=(USERS, 2)), jnp.float32)}
     return states.create(params, tables, tx, balancer, 2, jax.random.PRNGKey(3))
 
@@ -100,12 +103,12 @@ def test_gradient_is_the_weighted_sum_of_means_over_labelled_rows():
             total += weight * (loss * mask).sum() / mask.sum()
         return total
 
-    grad = jax.grad(by_hand)(state.params["w"])
-    np.testing.assert_allclose(state.params["w"] - after.params["w"], grad, rtol=1e-4, atol=1e-6)
+    grad = jax.grad(by_hand)(state.params["heads"]["w"])
+    np.testing.assert_allclose(state.params["heads"]["w"] - after.params["heads"]["w"], grad, rtol=1e-4, atol=1e-6)
     counts = [batch["mask/click"].sum(), batch["mask/rating"].sum()]
     np.testing.assert_array_equal(metrics["count"], counts)
     means = metrics["loss_sum"] / metrics["count"]
-    assert np.isclose(np.sum(means * np.array(weights)), by_hand(state.params["w"]), rtol=1e-5)
+    assert np.isclose(np.sum(means * np.array(weights)), by_hand(state.params["heads"]["w"]), rtol=1e-5)
     np.testing.assert_array_equal(metrics["weights"], weights)
 
 
@@ -128,10 +131,10 @@ def test_clipping_counts_the_tables_rows_too():
     clipped, _ = build(dataclasses.replace(OPTIM, clip=0.1), optimiser="sgd")
     loose, m = free(state, batch)
     tight, _ = clipped(state, batch)
-    whole = np.asarray(state.params["w"] - loose.params["w"])
+    whole = np.asarray(state.params["heads"]["w"] - loose.params["heads"]["w"])
     norm = float(m["grad_norm"])
     assert norm > np.linalg.norm(whole) > 0.1
-    np.testing.assert_allclose(state.params["w"] - tight.params["w"], whole * 0.1 / norm, rtol=1e-4)
+    np.testing.assert_allclose(state.params["heads"]["w"] - tight.params["heads"]["w"], whole * 0.1 / norm, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("balancer", "broken"), [("fixed", "x"), ("uncertainty", "label/rating")])
@@ -179,7 +182,7 @@ def test_a_task_without_rows_in_the_batch_has_no_weight():
     assert metrics["finite"]
     assert metrics["weights"][1] == 0
     assert after.balancer["s"][1] == state.balancer["s"][1]
-    np.testing.assert_array_equal(after.params["w"][:, 1], state.params["w"][:, 1])
+    np.testing.assert_array_equal(after.params["heads"]["w"][:, 1], state.params["heads"]["w"][:, 1])
 
 
 def test_the_key_of_a_step_depends_on_the_step_alone():
