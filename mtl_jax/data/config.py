@@ -73,10 +73,19 @@ class FittedConfig:
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """The generated shop: number of events and seed."""
+    """The generated shop: number of events, seed, and how far its tasks are at odds.
+
+    conflict: c in [0, 1]; at 0 all labels follow one taste u of the user. The taste that drives
+        purchase and rating is R u = cos(a) u + sin(a) J u, a = c 90 degrees, J a quarter turn in
+        each of the planes of the factors (0, 1) and (2, 3); click, dwell and what is shown keep u.
+        The tastes' cosine is cos(a): 1, .92, .71, .38, 0 at c = 0, .25, .5, .75, 1. Base rates and
+        ceilings stay about the same; a representation too narrow for both tastes cannot serve both.
+        See `mtl_jax.data.world_effects`.
+    """
 
     events: int = 20_000
     seed: int = 0
+    conflict: float = 0.0
 
 
 @dataclass(frozen=True)

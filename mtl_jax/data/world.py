@@ -1,10 +1,11 @@
 """A shop with known truth: a seeded catalogue, people, and a log of what they saw and did.
 
 `generate(events, seed)` needs numpy only. One number sets the size, from 2,000 to 10 million
-events. The log covers 60 days; some items and users appear only after day 42, and late items are
-named in words that no earlier item uses. What is shown depends on taste (exposure bias), a slot
-that is not recorded moves clicks (noise), ratings are given more often by those who like and buy,
-and some labels are lost.
+events; another, `conflict`, how far the tastes that drive purchase and rating are turned from those
+that drive click and dwell (`world_effects`). The log covers 60 days; some items and users appear
+only after day 42, and late items are named in words that no earlier item uses. What is shown
+depends on taste (exposure bias), a slot that is not recorded moves clicks (noise), ratings are
+given more often by those who like and buy, and some labels are lost.
 """
 
 import hashlib
@@ -165,17 +166,19 @@ def _simulate(
     return codes + labels, list(mean.astype(np.float32))
 
 
-def generate(events: int = 200_000, seed: int = 0) -> World:
-    """The world of that size and seed: the same on every machine.
+def generate(events: int = 200_000, seed: int = 0, conflict: float = 0.0) -> World:
+    """The world of that size, seed and conflict: the same on every machine.
 
-    Raises UserError for sizes outside 2,000 to 10 million.
+    Raises UserError for sizes outside 2,000 to 10 million and conflicts outside 0 to 1.
     """
     if not SMALLEST <= events <= LARGEST:
         raise UserError(
             f"world: events={events:,} is not between {SMALLEST:,} and {LARGEST:,}: choose another"
         )
+    if not 0.0 <= conflict <= 1.0:  # NaN as well
+        raise UserError(f"data.world.conflict={conflict} is not between 0 and 1: choose another")
     items, users = make_items(events, seed), make_users(events, seed)
-    effects = make_effects(items, seed)
+    effects = make_effects(items, seed, users.latents, conflict)
     rng = stream(seed, "events")
     count = len(users.id)
     counts = _LEAST + rng.multinomial(events - _LEAST * count, users.weight / users.weight.sum())

@@ -5,6 +5,15 @@ For a user with latents w, an item i and a context c, label t has the predictor
 where w = (taste u [FACTORS], price sensitivity, one bias per label) is Gaussian given the profile.
 click and purchase are Bernoulli(sigmoid(eta)), rating is an ordered logit around eta, and
 log1p(dwell seconds) is normal around eta. Everything but w is global and can be learned.
+
+Conflict c in [0, 1] turns the tastes that drive purchase and rating away from those that drive
+click and dwell: in their predictors the taste u becomes R(a) u with a = c 90 degrees,
+    R(a) u = cos(a) u + sin(a) J u,    J u = (-u_1, u_0, -u_3, u_2),
+so that u . R(a) u = cos(a) |u|^2: the same taste at 0, one at right angles to it at 1, of the same
+length and learned from the same log. No real basis makes u . v and u . R(a) v both diagonal, so
+factors that serve one task do not serve the other. 90 degrees are the most that turn against each
+other: 180 only change the sign of eta, which the sign of a head's weight undoes. What is shown,
+clicks and dwell are the same at every c; `_lost` keeps the mean of eta among clicks.
 """
 
 from dataclasses import dataclass
@@ -22,6 +31,10 @@ BETA = 0.9 / np.sqrt(FACTORS)  # how much the shop shows people what they like
 SLOTS = np.array([0.4, 0.2, 0.0, -0.2, -0.4])  # shift of the click's logit by an unrecorded slot
 RATING_NOISE = 0.30  # scale of the logistic noise before rounding
 DWELL_NOISE = 0.50
+TURNED = ("purchase", "rating")  # the labels whose tastes `conflict` turns away from the click's
+WIDEST = np.pi / 2  # radians, at conflict 1
+_MOMENT, _MOMENT_STD = 0.4, 0.87  # mean and spread of `offsets` of the click, but its intercept
+_ASKED = 512  # people whose clicks say what a turn takes from a label's mean
 
 # One number per label: click, purchase, rating, log_dwell. Standard deviations of the terms.
 _INTERCEPT = (-2.2, -2.7, 1.95, 3.2)
@@ -76,8 +89,36 @@ class Effects:
     item_terms: Array
 
 
-def make_effects(items: Items, seed: int) -> Effects:
-    """The parameters of the world of `seed`, laid out for its items."""
+def turn(vectors: Array, angle: float) -> Array:
+    """[..., FACTORS] R(angle)' x, so that u . turn(x) = (R(angle) u) . x; angle in radians."""
+    aside = np.empty_like(vectors)
+    aside[..., 0::2], aside[..., 1::2] = vectors[..., 1::2], -vectors[..., 0::2]
+    return np.asarray(np.cos(angle) * vectors + np.sin(angle) * aside)
+
+
+def _lost(items: Items, latents: Array, click: Array, before: Array, after: Array) -> float:
+    """What turning x_t [items, LATENTS] from `before` to `after` takes from the mean of eta.
+
+    The mean is over people (of `latents`) and items, each as often as it is shown and clicked;
+    click [items, LATENTS] is x_0. Without it purchases would become rare as the conflict rises:
+    what is clicked is what the click's taste likes.
+    """
+    people = latents[:_ASKED]
+    log_shown = BETA * people[:, :FACTORS] @ items.factors.T + items.log_popularity
+    shown = np.exp(log_shown - log_shown.max(1, keepdims=True))
+    clicked = shown / shown.sum(1, keepdims=True)
+    eta = people @ click.T + _INTERCEPT[0] + _MOMENT
+    clicked *= click_probability(eta - _MOMENT_STD) + click_probability(eta + _MOMENT_STD)
+    gap = people @ (before - after).T
+    return float((clicked * gap).sum() / clicked.sum())
+
+
+def make_effects(items: Items, seed: int, latents: Array, conflict: float = 0.0) -> Effects:
+    """The parameters of the world of `seed`, laid out for its items.
+
+    latents [U, LATENTS] are the users', read only where `conflict` is above 0. At 0 the parameters
+    are, bit for bit, those of the world before there was a conflict.
+    """
     rng = stream(seed, "effects")
     taste = rng.uniform(0.8, 1.2, (len(LABELS), FACTORS)) * np.array(_TASTE)[:, None]
     taste /= np.sqrt(FACTORS)
@@ -96,7 +137,17 @@ def make_effects(items: Items, seed: int) -> Effects:
         terms[t, :, 1] = _DEVICE_PRICE[t] * level
         terms[t, :, 2:5] = place[t][:, items.category].T
         terms[t, :, 5] = _WEEKEND_STYLE[t] * weekend[items.style]
-    return Effects(taste, design, terms)
+    effects = Effects(taste, design, terms)
+    return _turned(effects, items, latents, conflict) if conflict else effects
+
+
+def _turned(effects: Effects, items: Items, latents: Array, conflict: float) -> Effects:
+    """The same with the tastes of TURNED turned by conflict x WIDEST, and their means kept."""
+    design, terms = effects.design.copy(), effects.item_terms.copy()
+    for t in map(LABELS.index, TURNED):
+        design[t, :, :FACTORS] = turn(design[t, :, :FACTORS], conflict * WIDEST)
+        terms[t, :, 0] += _lost(items, latents, design[0], effects.design[t], design[t])
+    return Effects(effects.taste, design, terms)
 
 
 def row_terms(context: Context) -> Array:

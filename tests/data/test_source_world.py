@@ -44,6 +44,7 @@ def test_it_is_prepared_once_for_each_size_seed_and_generator(
     assert up_to_date(config, target)
     assert not up_to_date(replace(config, world=WorldConfig(2000, 1)), target)
     assert not up_to_date(replace(config, world=WorldConfig(2001, 0)), target)
+    assert not up_to_date(replace(config, world=WorldConfig(2000, 0, 0.5)), target)
     manifest = open_prepared(target).manifest
     assert "world.py" in [name for name, _ in manifest["raw"]["files"]]
     prepared_files = tuple((name, "0" * 64) for name, _ in world.generating_files())
@@ -55,3 +56,13 @@ def test_it_is_prepared_once_for_each_size_seed_and_generator(
 def test_an_impossible_size_is_refused() -> None:
     with pytest.raises(UserError, match="2,000"):
         load_world("", events=10, seed=0)
+
+
+def test_the_conflict_reaches_the_tables_and_a_wrong_one_is_refused(tmp_path: Path) -> None:
+    raw = load_world("", events=2000, seed=3, conflict=0.5)
+    wanted = generate(2000, 3, 0.5).events.purchase
+    got = raw.events["purchase"].fill_null(np.nan).to_numpy().astype(np.float32)
+    np.testing.assert_array_equal(got, wanted)
+    config = DataConfig(prepared=str(tmp_path / "p"), world=WorldConfig(2000, 0, 1.5))
+    with pytest.raises(UserError, match=r"data\.world\.conflict=1\.5"):
+        prepare(config)

@@ -8,7 +8,7 @@ import pytest
 from mtl_jax.core.errors import UserError
 from mtl_jax.data.world import LABELS, World, generate, to_tables, world_hash
 from mtl_jax.data.world_catalogue import DAY, DAYS, START, VALID_FROM, item_count
-from mtl_jax.data.world_effects import BETA
+from mtl_jax.data.world_effects import BETA, TURNED, WIDEST, turn
 from mtl_jax.data.world_people import FACTORS
 from mtl_jax.data.world_phrases import STYLES
 from mtl_jax.data.world_words import KINDS
@@ -21,9 +21,17 @@ GOLDEN = {
 }
 
 
+CONFLICTS = (0.0, 0.5, 1.0)
+
+
 @pytest.fixture(scope="module")
-def world() -> World:
-    return generate(20_000, seed=0)
+def worlds() -> dict[float, World]:
+    return {conflict: generate(20_000, seed=0, conflict=conflict) for conflict in CONFLICTS}
+
+
+@pytest.fixture(scope="module")
+def world(worlds: dict[float, World]) -> World:
+    return worlds[0.0]
 
 
 def _words(texts: tuple[str, ...]) -> set[str]:
@@ -112,8 +120,12 @@ def test_ratings_are_not_missing_at_random(world: World) -> None:
     assert bought > left + 0.15
 
 
-def test_labels_follow_their_true_probabilities(world: World) -> None:
+@pytest.mark.parametrize("conflict", CONFLICTS)
+def test_labels_follow_their_true_probabilities(
+    worlds: dict[float, World], conflict: float
+) -> None:
     """In ten bins of the true value, the mean label is within five standard errors of it."""
+    world = worlds[conflict]
     for label in LABELS:
         values = getattr(world.events, label).astype(float)
         truth = getattr(world.truth, label).astype(float)
@@ -143,3 +155,56 @@ def test_tables_hold_no_truth(world: World) -> None:
     assert len(set(tables["items"]["item"])) == item_count(20_000)
     assert set(tables["events"]["item"]) <= set(tables["items"]["item"])
     assert set(tables["events"]["user"]) == set(tables["users"]["user"])
+
+
+@pytest.mark.parametrize("conflict", [-0.1, 1.001, float("nan"), float("inf")])
+def test_conflicts_out_of_range_are_refused(conflict: float) -> None:
+    with pytest.raises(UserError, match=r"data\.world\.conflict=.* is not between 0 and 1"):
+        generate(2_000, conflict=conflict)
+
+
+def test_a_turned_predictor_is_that_of_a_turned_taste() -> None:
+    """u . turn(x) = (R u) . x, with the R of the module's docstring written out."""
+    rng = np.random.default_rng(0)
+    u, x = rng.standard_normal((2, 7, FACTORS))
+    angle = 0.7
+    aside = np.stack([-u[:, 1], u[:, 0], -u[:, 3], u[:, 2]], 1)
+    turned = np.cos(angle) * u + np.sin(angle) * aside
+    np.testing.assert_allclose((u * turn(x, angle)).sum(1), (turned * x).sum(1), atol=1e-12)
+    np.testing.assert_allclose((u * turned).sum(1), np.cos(angle) * (u**2).sum(1), atol=1e-12)
+
+
+@pytest.mark.parametrize("conflict", CONFLICTS)
+def test_the_tastes_of_purchase_and_rating_are_turned_and_no_others(
+    worlds: dict[float, World], conflict: float
+) -> None:
+    before, after = worlds[0.0].effects.design, worlds[conflict].effects.design
+    for t, label in enumerate(LABELS):
+        a, b = before[t, :, :FACTORS], after[t, :, :FACTORS]
+        cosine = (a * b).sum(1) / (a**2).sum(1)
+        wanted = np.cos(conflict * WIDEST) if label in TURNED else 1.0
+        np.testing.assert_allclose(cosine, wanted, atol=1e-12)
+        np.testing.assert_allclose((b**2).sum(1), (a**2).sum(1), atol=1e-12)
+        np.testing.assert_array_equal(before[t, :, FACTORS:], after[t, :, FACTORS:])
+
+
+def test_a_conflict_leaves_what_is_shown_clicks_and_dwell_as_they_are(
+    worlds: dict[float, World],
+) -> None:
+    calm, torn = worlds[0.0].events, worlds[1.0].events
+    for name in ("user", "item", "time", "device", "place", "click", "log_dwell"):
+        np.testing.assert_array_equal(getattr(calm, name), getattr(torn, name))
+    for name in TURNED:
+        there = np.isfinite(getattr(calm, name)) & np.isfinite(getattr(torn, name))
+        assert np.mean(getattr(calm, name)[there] != getattr(torn, name)[there]) > 0.1, name
+
+
+@pytest.mark.parametrize("conflict", [0.5, 1.0])
+def test_a_conflict_keeps_the_rates_of_labels(worlds: dict[float, World], conflict: float) -> None:
+    """Without `_lost` purchases after a click fall from .37 to .16, and ratings by 1.2 stars."""
+    calm, torn = worlds[0.0].events, worlds[conflict].events
+    assert np.nanmean(torn.purchase) == pytest.approx(np.nanmean(calm.purchase), abs=0.04)
+    assert np.nanmean(torn.rating) == pytest.approx(np.nanmean(calm.rating), abs=0.15)
+    assert np.nanstd(torn.rating) == pytest.approx(np.nanstd(calm.rating), abs=0.1)
+    shares = [np.isfinite(e.rating[e.click == 1]).mean() for e in (calm, torn)]
+    assert shares[1] == pytest.approx(shares[0], abs=0.04)

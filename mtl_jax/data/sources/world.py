@@ -30,13 +30,13 @@ COLUMNS = Columns(
 )
 
 
-def load_world(folder: str | Path, events: int, seed: int) -> RawData:
-    """The world of that size and seed as RawData, name "world"; `folder` is not used.
+def load_world(folder: str | Path, events: int, seed: int, conflict: float = 0.0) -> RawData:
+    """The world of that size, seed and conflict as RawData, name "world"; `folder` is not used.
 
     Raises:
-        UserError: a size outside what the generator makes.
+        UserError: a size or a conflict outside what the generator makes.
     """
-    world = generator.generate(events, seed)
+    world = generator.generate(events, seed, conflict)
     log = world.events
     named = {
         "user": pl.Series(world.users.id).gather(log.user),
