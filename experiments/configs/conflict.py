@@ -3,7 +3,8 @@
 The generated shop at conflict 1, without text and statistics: purchase and rating follow a taste at
 right angles to the one that click and log_dwell follow (`mtl_jax.data.world_effects`). Taste has to
 be learned by ids (beside profile, category, brand and price), four numbers a user and four an item,
-and one trunk of four units is all that the heads read. `--set=data.world.conflict=0` is the same shop in peace.
+and one trunk of four units is all that the heads read. `--set=data.world.conflict=0` is the same
+shop in peace.
 
 Measured while writing it (60,000 events, valid days, train.seed 0, one run each, two cores shared
 with others: 600 steps took 38 to 60 s): AUC of click and purchase, together / each trained alone
