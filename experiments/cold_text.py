@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.common import load_config, run
+from experiments.fitting import MAIN, values_of
 from experiments.train import write_metrics
-from experiments.twins import MAIN, values_of
 from mtl_jax.config import Config
 from mtl_jax.core.types import HostArray
 from mtl_jax.data.assemble import TextSource
@@ -98,7 +98,10 @@ def main() -> None:
         keep, y = index[labelled], truth.labels[task.name][labelled].astype(np.float64)
         users = np.asarray(base.data.events["user"][keep])
         metric = MEAN if task.kind == "retrieval" else METRICS[task.kind][MAIN[task.kind]]
-        values = {n: values_of(j, states[n], task, keep) for n, j in jobs.items()}
+        values = {
+            n: values_of(j, states[n], (task,), index, truth.masks)[task.name]
+            for n, j in jobs.items()
+        }
         found = {n: estimate(metric, y, v, users) for n, v in values.items()}
         for other in ("random", "tfidf"):
             gain = paired_difference(metric, y, values["minilm"], values[other], users)

@@ -9,9 +9,6 @@ a retrieval task. Differences are paired bootstraps over users.
 """
 
 import dataclasses
-import sys
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from absl import flags
@@ -19,44 +16,19 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.common import load_config, run
+from experiments.fitting import MAIN, fit, labels_of, main_tasks, metric_of, plain, values_of
 from experiments.train import write_metrics
-from mtl_jax.config import Config
 from mtl_jax.core.task_spec import TaskSpec
 from mtl_jax.core.types import HostArray
 from mtl_jax.data.pipeline import rows_of
 from mtl_jax.data.prepared import Prepared
-from mtl_jax.job import Job, open_job
-from mtl_jax.metrics.base import MEAN
 from mtl_jax.metrics.bootstrap import Entry, estimate, paired_difference
 from mtl_jax.metrics.ranking import ndcg_at
 from mtl_jax.metrics.ranks import Ranks
-from mtl_jax.metrics.registry import METRICS
 from mtl_jax.metrics.table import entry_cells
-from mtl_jax.train.evaluation import next_item_ranks
-from mtl_jax.train.loop import train
-from mtl_jax.train.preemption import Preemption
 
 SPLIT = flags.DEFINE_enum("split", "test", ["valid", "test"], "Which later rows to look at.")
-MAIN = {"binary": "auc", "regression": "rmse", "retrieval": "ndcg@10"}
-
-
-def fit(config: Config, workdir: Path) -> tuple[Job, Any]:
-    """A trained job and its state; goes on where an interrupted run stopped."""
-    workdir.mkdir(parents=True, exist_ok=True)
-    job = open_job(config, workdir)
-    with Preemption() as preemption:
-        state, _, _ = train(job.run(), None, preemption, not sys.stderr.isatty())
-    return job, state
-
-
-def values_of(job: Job, state: Any, task: TaskSpec, index: HostArray) -> HostArray:
-    """What the task's metric reads, per row: a prediction, or NDCG@10 of the row."""
-    evaluator = job.evaluator()
-    found = evaluator.predict(state.params, state.tables, index)[task.name]
-    if task.kind != "retrieval":
-        return found.astype(np.float64)
-    ranks = next_item_ranks(evaluator, state.params, state.tables, task.name, index, found)
-    return ndcg_at(ranks, 10)
+FLOORS = ("binary", "regression", "retrieval")  # the kinds of task that have a count floor
 
 
 def floor_of(data: Prepared, task: TaskSpec, index: HostArray) -> HostArray:
@@ -82,7 +54,7 @@ def compare(
     task: TaskSpec, y: HostArray, users: HostArray, values: dict[str, HostArray]
 ) -> dict[str, Entry]:
     """model, twin and floor with intervals, and the model's paired gains over both."""
-    metric = MEAN if task.kind == "retrieval" else METRICS[task.kind][MAIN[task.kind]]
+    metric = metric_of(task)
     found = {name: estimate(metric, y, v, users) for name, v in values.items()}
     for other in ("twin", "floor"):
         gain = paired_difference(metric, y, values["model"], values[other], users)
@@ -93,35 +65,31 @@ def compare(
 def main() -> None:
     """Train the model and its twins, compare, write twins into metrics.json."""
     config, workdir = load_config()
-    main_tasks = tuple(t for t in config.tasks if t.kind in MAIN and t.level == "event")
     # Equal steps, no early stopping: twins and model differ in their tasks alone.
-    plain = dataclasses.replace(
-        config,
-        data=dataclasses.replace(
-            config.data, prepared=config.data.prepared or str(workdir / "prepared")
-        ),
-        train=dataclasses.replace(config.train, eval_part="", monitor="", patience=0),
-    )
-    job, state = fit(plain, workdir / "all")
+    config = plain(config, workdir)
+    tasks = tuple(t for t in main_tasks(config) if t.kind in FLOORS)
+    job, state = fit(config, workdir / "all")
     index = rows_of(job.assembler, SPLIT.value)
     truth = job.assembler.event_rows(index)
+    found = values_of(job, state, tasks, index, truth.masks)
     results: dict[str, dict[str, Entry]] = {}
-    for task in main_tasks:
-        keep = index[truth.masks[task.name] > 0]
-        y = truth.labels[task.name][truth.masks[task.name] > 0].astype(np.float64)
+    for task in tasks:
+        labelled = truth.masks[task.name] > 0
+        keep = index[labelled]
+        y = labels_of(task, truth.labels[task.name][labelled])
         users = np.asarray(job.data.events["user"][keep])
-        alone = dataclasses.replace(plain, tasks=(task,))
+        alone = dataclasses.replace(config, tasks=(task,))
         twin, twin_state = fit(alone, workdir / f"only_{task.name}")
         values = {
-            "model": values_of(job, state, task, keep),
-            "twin": values_of(twin, twin_state, task, keep),
+            "model": found[task.name],
+            "twin": values_of(twin, twin_state, (task,), index, truth.masks)[task.name],
             "floor": floor_of(job.data, task, keep),
         }
         results[task.name] = compare(task, y, users, values)
     table = Table(title=f"{SPLIT.value}: one model against single-task twins and the count floor")
     for head in ("task", "metric", "which", "value", "95 % interval", "rows"):
         table.add_column(head, justify="right" if head in ("value", "rows") else "left")
-    for task in main_tasks:
+    for task in tasks:
         for name, entry in results[task.name].items():
             table.add_row(task.name, MAIN[task.kind], name, *entry_cells(entry))
         table.add_section()
