@@ -200,7 +200,8 @@ def _plots(records: Sequence[Record]) -> str:
         "<h2>Trade-off</h2><p>Means over seeds with 95 % intervals; dashed, the single-task models "
         f"of the {show.TWIN_NAMES.get(which, '')}. Right and up is better.</p>"
         + (drawn or nothing.format(one))
-        + "<h2>Task weights</h2><p>What each task's loss was multiplied by, mean over seeds.</p>"
+        + "<h2>Task weights</h2><p>What each task's loss was multiplied by in the gradient of the "
+        "shared parameters, mean over seeds.</p>"
         + (plots.weights(records) or nothing.format(short))
         + "<h2>Do gradients agree?</h2><p>Mean cosine between two tasks' gradients, over all "
         "logged steps and seeds. Negative: the tasks pull in opposite directions.</p>"

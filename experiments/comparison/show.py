@@ -63,17 +63,8 @@ ROW_HEADS = (
     "95 % over seeds", "p", "95 % over users", "p", "p (Holm)", "",
 )  # fmt: skip
 
-IN_TERMINAL = (
-    0,
-    1,
-    2,
-    3,
-    5,
-    6,
-    8,
-    10,
-    11,
-)  # of them; the twin's mean and single p's are in the page
+# Of these; the twin's mean and the single p's are in the page.
+IN_TERMINAL = (0, 1, 2, 3, 5, 6, 8, 10, 11)
 
 
 def row_cells(row: Record) -> tuple[str, ...]:
