@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from benchmarks.balancing_data import World
+from benchmarks.report import Kind
 
 METHODS = ("nash", "upgrad", "mgda", "pcgrad", "cagrad")
 
@@ -32,7 +33,7 @@ class Ratio:
     """A row: entry `above` over entry `below`; level is that of our entry, for its floor."""
 
     case: str
-    kind: str
+    kind: Kind
     above: str
     below: str
     level: str

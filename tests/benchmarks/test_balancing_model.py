@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import balancing_floor as floor
-from benchmarks.balancing import choose
+from benchmarks.balancing import asks, choose
 from benchmarks.balancing_data import BOTTOM, HEAD, WIDTH, World, batches, tables, weights
 from benchmarks.balancing_model import capacity, model_of, nest, to_step
 from mtl_jax.tasks.task import loss_sums
@@ -87,3 +87,8 @@ def test_a_case_brings_the_entries_that_it_needs_and_no_others():
     assert [o.name for o in plan.ours] == ["shared+loader"]
     assert [t.kind for t in plan.theirs] == ["torchjd-shared"]
     assert {p.world.rows for p in choose("", quick=False)} == {20_000, 200_000, 2_000_000}
+    (plan,) = choose("^solver-nash", quick=False)
+    assert [o.name for o in plan.ours] == ["ew"], "its share is of the summed step"
+    assert asks("", "compile-T")
+    assert asks("^compile-T16", "compile-T")
+    assert not asks("solver", "compile-T")
