@@ -3,10 +3,10 @@
 x_t = sum_e g_t,e(z) f_e(z) over the experts of task t and the shared ones, and no other task's;
 g_t = softmax(W_t z / temperature); y_t = head_t(x_t).  It is one level of PLE.
 
-Parameters of the last level: level_<l>/task_<name>/experts/layer_<n>/kernel [Et, D, F],
-level_<l>/task_<name>/gate/logits/kernel [D, Et + Es], level_<l>/shared/experts/... [Es, D, F].
-Below it (PLE) every loss reaches everything, and task_<name> is called group_<name>; the shared
-group has a gate too, level_<l>/shared/gate/logits/kernel [D, T Et + Es].
+Parameters: level_<l>/shared/experts/layer_<n>/kernel [Es, D, F], ...; level_<l>/task_<name>/experts
+[Et, ..] and gate/logits/kernel [D, Et + Es].  Below the last level (PLE) every loss reaches a
+task's experts through the shared group, and they are called group_<name>/experts; the shared
+group's gate is level_<l>/shared_gate/logits/kernel [D, T Et + Es].
 """
 
 import flax.linen as nn
@@ -18,18 +18,32 @@ from mtl_jax.nn.trunks.parts import Gate, HeadFns, Trunk, mix, read, stacked
 
 
 class Group(nn.Module):
-    """n experts with (read = 0: without) the gate over `read` of them and others'."""
+    """The experts of one group, under <name>/experts: [B, D] -> [n, B, F]."""
 
     config: ModelConfig
     deterministic: bool
     n: int
-    read: int
 
     @nn.compact
-    def __call__(self, x: Array) -> tuple[Array, Array | None]:
-        """[B, D] -> ([n, B, F], gate [B, read])."""
-        experts = stacked(self.config, self.deterministic, self.n, "experts")(x)
-        return experts, Gate(self.config, self.read, name="gate")(x) if self.read else None
+    def __call__(self, x: Array) -> Array:
+        return stacked(self.config, self.deterministic, self.n, "experts")(x)
+
+
+class Own(nn.Module):
+    """A task's gate and, where none are given, its experts.
+
+    __call__: (x [B, D], its experts [Et, B, F] or None) -> (experts, gate [B, Et + Es]).
+    """
+
+    config: ModelConfig
+    deterministic: bool
+
+    @nn.compact
+    def __call__(self, x: Array, experts: Array | None) -> tuple[Array, Array]:
+        c = self.config
+        if experts is None:
+            experts = stacked(c, self.deterministic, c.task_experts, "experts")(x)
+        return experts, Gate(c, c.task_experts + c.shared_experts, name="gate")(x)
 
 
 class Level(nn.Module):
@@ -48,21 +62,16 @@ class Level(nn.Module):
         self, xs: dict[str, Array], shared: Array
     ) -> tuple[dict[str, Array], Array | None, dict[str, Array]]:
         c, d = self.config, self.deterministic
-        own, common = c.task_experts, c.shared_experts
-        every = 0 if self.last else len(xs) * own + common
-        ours, over_all = Group(c, d, common, every, name="shared")(shared)
-        kind = "task" if self.last else "group"
-        experts, out = {}, {}
-        gates: dict[str, Array] = {}
+        ours = Group(c, d, c.shared_experts, name="shared")(shared)
+        experts, gates, out = {}, {}, {}
         for task, x in xs.items():
-            group = Group(c, d, own, own + common, name=f"{kind}_{task}")
-            experts[task], gate = group(x)
-            assert gate is not None
-            gates[task] = gate
+            given = None if self.last else Group(c, d, c.task_experts, name=f"group_{task}")(x)
+            experts[task], gates[task] = Own(c, d, name=f"task_{task}")(x, given)
             out[task] = mix(gates[task], jnp.concatenate([experts[task], ours]))
-        if over_all is None:
+        if self.last:
             return out, None, gates
-        return out, mix(over_all, jnp.concatenate([*experts.values(), ours])), gates
+        every = jnp.concatenate([*experts.values(), ours])
+        return out, mix(Gate(c, every.shape[0], name="shared_gate")(shared), every), gates
 
 
 def extract(
