@@ -12,11 +12,14 @@ from mtl_jax import job as jobs
 from mtl_jax.adapt.config import EncoderChoice
 from mtl_jax.config import Config
 from mtl_jax.core.errors import UserError
+from mtl_jax.core.rng import key_for
 from mtl_jax.core.task_spec import TaskSpec
 from mtl_jax.core.trees import map_by_path, paths
 from mtl_jax.data.batch import BatchConfig
 from mtl_jax.data.plan import spread
 from mtl_jax.nn.config import ModelConfig
+from mtl_jax.nn.towers import PENALTIES
+from mtl_jax.tasks.task import loss_sums
 from mtl_jax.tasks.three_part import three_part
 from mtl_jax.train.config import OptimConfig, TrainConfig
 from worlds import small_data, write_encoder
@@ -348,3 +351,32 @@ def test_with_plain_inputs_no_event_label_trains_the_towers(make, batch):
     plain += schema.n_tags if schema.n_tags else 0
     assert params["heads"]["trunk"]["layer_0"]["kernel"].shape[0] == plain
     assert head["wide"]["kernel"].shape[0] == plain + 5
+
+
+def test_a_trunks_penalty_is_added_to_the_mean_loss_of_its_tasks_in_the_training_step(make):
+    small = {"user_layers": 0, "target_attention": False, "head_width": 0, "ridge_heads": 0}
+    job = make(encoder=False, trunk="dselect_k", experts=4, entropy_weight=0.5, **small)
+    sgd = replace(job.config.optim, name="sgd")  # fewer operations to compile than Adam
+    run = replace(job, config=replace(job.config, optim=sgd)).run()
+    state, batch, model = run.create(), job.stream.batch(0), job.model
+    part = {k: v if k.startswith("uniq/") else v[0] for k, v in batch.items()}
+
+    def without(state):
+        """Mean losses of the same forward pass, the penalties left out."""
+        rows = model.gather(state.tables, part)
+        key = key_for(state.key, "dropout", state.step)
+        _, out = model.forward(state.params, rows, part, key, True)
+        sums, counts = loss_sums(model.tasks, {**out, PENALTIES: {}}, part)
+        return sums / counts
+
+    plain = jax.jit(without, compiler_options=FAST)(state)
+    _, metrics = jax.jit(run.step, compiler_options=FAST)(state, batch)
+    assert metrics["finite"]
+    more = metrics["loss_sum"] / metrics["count"] - plain
+    # two selectors that start near an even choice of four experts, log 4 at most
+    names, most = [t.name for t in model.tasks], 0.5 * 2 * np.log(4)
+    for name, x in zip(names, more, strict=True):
+        assert 0.9 * most < x <= most if name in ("click", "rating") else abs(x) < 1e-5, name
+    params, tables = drawn_state(job)
+    out = jax.eval_shape(job.evaluator()._forward, params, tables, batch_of(job, np.arange(ROWS)))
+    assert set(out["tasks"]) == set(names)

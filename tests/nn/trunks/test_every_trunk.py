@@ -108,3 +108,21 @@ def test_norms_may_be_left_out_and_dropout_and_bfloat16_do_what_they_say(trunk):
         assert np.abs(dropped[task] - plain[task]).max() > 1e-3, "nothing is dropped"
         near = np.abs(plain[task] - case(trunk).out[task]).max()
         assert 0 < near < 0.15, "near float32 and not equal to it"
+
+
+@EVERY
+def test_heads_read_features_of_the_compute_dtype(trunk):
+    seen = {}
+
+    def head(task):
+        def apply(x):
+            seen[task] = x.dtype
+            return x[:, 0].astype(jnp.float32)
+
+        return apply
+
+    # a norm would hide what dtype the layers have
+    module = TRUNKS[trunk](config(trunk, dtype="bfloat16", trunk_norm=False))
+    heads, key = {t: head(t) for t in NAMES}, jax.random.PRNGKey(0)
+    jax.eval_shape(lambda: module.init({"params": key, "dropout": key}, Z[0], heads, True))
+    assert seen == dict.fromkeys(NAMES, jnp.bfloat16)
