@@ -264,7 +264,10 @@ def _definitions(records: Sequence[Record], head: Record) -> str:
         "Same number of parameters": "The same, with trunk widths times one factor. Counted are "
         "trunk and heads; towers and embedding tables are whole in every single-task model and "
         "left out of the count. "
-        + ("; ".join(matched) or "The trunk's widths change nothing here: not made")
+        + (
+            "; ".join(matched)
+            or "Not made here: not asked for, or the trunk's widths change nothing"
+        )
         + ".",
         "Over seeds": "Paired t: the difference of two models of one seed, its mean over seeds, "
         "Student's t with n - 1 degrees of freedom. It asks whether training again would show the "
