@@ -100,6 +100,28 @@ def measure(bench: Bench, wanted: str, quick: bool, tell: Callable[[], None]) ->
     tell()
 
 
+def publish(bench: Bench, found: dict[str, str], out: Path) -> str:
+    """Writes what has been measured so far; the page."""
+
+    def by_number(row: Row) -> list[int | str]:
+        return [int(x) if x.isdigit() else x for x in re.split(r"(\d+)", row.case)]
+
+    rows = sorted([*bench.rows, *worst_representation(bench.rows)], key=by_number)
+    head = {
+        "machine": describe(),
+        "versions": found,
+        "commit": commit(),
+        "peak": bench.peak,
+        "dropped": bench.dropped,
+        "busiest": bench.busiest,
+        "missing": bench.missing,
+        "tuning": bench.tuning,
+    }
+    text = text_of(head, rows)
+    write(out, BENCH, head, rows, text)
+    return text
+
+
 def main(argv: list[str]) -> None:
     del argv
     out = Path(FLAGS.out)
@@ -122,26 +144,14 @@ def main(argv: list[str]) -> None:
         bench = Bench(
             ours, theirs, lambda s: bar.update(task, description=s), FLAGS.busy, FLAGS.quick
         )
-        measure(bench, FLAGS.case, FLAGS.quick, lambda: bar.advance(task))
-        found = versions(("jax", "jaxlib", "optax"))
-        if "theirs" not in bench.missing:
-            found |= theirs.call("about")
-    rows = sorted(
-        [*bench.rows, *worst_representation(bench.rows)], key=lambda r: re.split(r"(?=\d)", r.case)
-    )
-    head = {
-        "machine": describe(),
-        "versions": found,
-        "commit": commit(),
-        "peak": bench.peak,
-        "dropped": bench.dropped,
-        "busiest": bench.busiest,
-        "missing": bench.missing,
-        "tuning": bench.tuning,
-    }
-    text = text_of(head, rows)
-    write(out, BENCH, head, rows, text)
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+        found = versions(("jax", "jaxlib", "optax")) | theirs.call("about")
+
+        def tell() -> None:
+            publish(bench, found, out)  # what there is, should a later part fail
+            bar.advance(task)
+
+        measure(bench, FLAGS.case, FLAGS.quick, tell)
+    console.print(publish(bench, found, out), markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from benchmarks.turns import serve
 CORES = torch.get_num_threads()
 COPIES = 3.5  # of the Jacobian that a peer holds at once, for the look at free memory
 torch._functorch.config.donated_buffer = False  # or compiled parts refuse retain_graph
+PATIENCE = 60.0  # seconds of tuning one entry, after which no further variant is begun
 _world: dict[str, Any] = {}
 _chosen: dict[str, tuple[Step, int, bool]] = {}
 _libmtl: list[str] = []
@@ -91,7 +92,11 @@ def prepare(
         [v, n, f] for v in steps for f in ((False, True) if fuse else (False,)) for n in (CORES, 1)
     ]
     tried: list[list[Any]] = []
+    began = time.perf_counter()
     for variant, threads, fused in wanted:
+        if time.perf_counter() - began > PATIENCE and not all(isinstance(t[3], str) for t in tried):
+            tried.append([variant, threads, fused, "not tried: no time left"])
+            continue
         if any(t[0] == variant and t[2] == fused and isinstance(t[3], str) for t in tried):
             continue  # it failed with another number of threads
         try:
