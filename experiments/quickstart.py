@@ -43,7 +43,8 @@ def truth_of(job: Job, index: HostArray) -> tuple[References, HostArray]:
     """The world's references for prepared events `index`, and where each lies in them."""
     if job.config.data.source != "world":
         raise UserError("quickstart needs data.source=world: only there is the truth known")
-    world = generate(job.config.data.world.events, job.config.data.world.seed)
+    w = job.config.data.world
+    world = generate(w.events, w.seed, w.conflict)
     rows = np.asarray(job.data.events["row"][index])
     order = np.sort(rows)
     return references(world, order), np.searchsorted(order, rows)

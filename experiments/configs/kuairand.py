@@ -46,7 +46,8 @@ def get_config() -> Config:
         ),
         encoder=EncoderChoice(""),
         batch=BatchConfig(size=512, history=50),
-        model=ModelConfig(width=32, user_layers=0, dropout=0.2),
+        # 99.7 % of long views were clicked.
+        model=ModelConfig(width=32, user_layers=0, dropout=0.2, chain=("click", "long_view")),
         optim=OptimConfig(learning_rate=2e-3, decay=0.1, table_decay=4.0),
         train=TrainConfig(epochs=2, eval_part=""),
     )

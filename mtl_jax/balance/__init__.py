@@ -21,12 +21,13 @@ from mtl_jax.balance.moving import DBMTL, ExcessMTL, GradDrop, MoCo
 from mtl_jax.balance.scalarize import GLS, STCH
 from mtl_jax.balance.stats import Balancer, Stats, Update
 from mtl_jax.balance.surgery import GradVac, PCGrad
+from mtl_jax.balance.transform import as_optax
 from mtl_jax.balance.two_batches import MoDo, SDMGrad
 from mtl_jax.balance.uncertainty import IMTLL, Uncertainty
 from mtl_jax.core.errors import UserError
 from mtl_jax.core.names import choose, nearest
 
-__all__ = ["NAMES", "Balancer", "Stats", "Update", "get"]
+__all__ = ["NAMES", "Balancer", "Stats", "Update", "as_optax", "get", "options"]
 
 _BALANCERS: dict[str, Any] = {
     "fixed": Fixed,
@@ -69,7 +70,7 @@ NAMES: dict[str, str] = {name: cls.needs for name, cls in _BALANCERS.items()}
 def get(name: str, **options: Any) -> Balancer:
     """The balancer of that name; unknown names and options are refused with the nearest one."""
     cls = choose(_BALANCERS, name, "balancer")
-    fields = {f.name: f for f in dataclasses.fields(cls)}
+    fields = [f.name for f in dataclasses.fields(cls)]
     for option in options:
         if option not in fields:
             raise UserError(

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 import jax.numpy as jnp
 
 from mtl_jax.balance.gramian import correlation, over, unit_norms
-from mtl_jax.balance.solvers import least_cone_value
+from mtl_jax.balance.solvers import farthest_level
 from mtl_jax.balance.stats import Stats, Update
 from mtl_jax.core.types import Array
 
@@ -14,6 +14,8 @@ from mtl_jax.core.types import Array
 @dataclass(frozen=True)
 class CAGrad:
     """g0 + c |g0| g_w / |g_w|, g0 the mean, w on the simplex minimising <g_w, g0> + c |g0| |g_w|.
+
+    Solved as its dual: the update within c |g0| of g0 whose least gain <g_t, update> is largest.
 
     c: radius of the ball over |g0|; 1 and above converge to Pareto points only.
     rescale: what the update is divided by: 0 nothing, 1 1 + c^2, 2 1 + c (LibMTL's default is 1).
@@ -38,12 +40,14 @@ class CAGrad:
         mean = jnp.sqrt(jnp.maximum(jnp.dot(b, d) / n, 0.0))
         least = jnp.min(jnp.where(c.active, d, jnp.inf))
         a = over(jnp.broadcast_to(least, d.shape), d)
-        # Tasks that are not active never pay: their slope is that of a large loss of progress.
-        b = jnp.where(c.active, over(b, jnp.broadcast_to(mean, b.shape)), 1.0)
-        x, residual = least_cone_value(c.C, a, b, self.c)
-        x = jnp.where(c.active, x, 0.0)
-        length = jnp.sqrt(jnp.maximum(x @ c.C @ x, 0.0))
-        y = self.c * mean * over(x, jnp.broadcast_to(length, x.shape))
+        # In units of |g0|; a task that is not active asks for nothing.
+        b = jnp.where(c.active, over(b, jnp.broadcast_to(mean, b.shape)), 0.0)
+        low = jnp.min(jnp.where(c.active, b / jnp.where(c.active, a, 1.0), jnp.inf))
+        low = jnp.maximum(low, 0.0) if self.c >= 1.0 else low
+        y, _, residual = farthest_level(c.C, a, b, jnp.float32(self.c), low)
+        y = jnp.where(c.active, y, 0.0)
+        length = jnp.sqrt(jnp.maximum(y @ c.C @ y, 0.0))
+        y = mean * y * jnp.minimum(1.0, over(jnp.float32(self.c), length))
         weights = jnp.where(stats.present > 0, 1.0 / n + over(y, d), 0.0)
         by = {0: 1.0, 1: 1.0 + self.c**2, 2: 1.0 + self.c}[self.rescale]
         return Update(weights / by, state, {"residual": residual})

@@ -107,7 +107,8 @@ class PCD:
         x = v + first * h[self.primary]  # coefficients of unit gradients
         length = jnp.sqrt(jnp.maximum(x @ c.C @ x, 0.0))
         # Below this the direction is rounding error of its parts.
-        there = length > 1e-3 * jnp.sum(jnp.abs(x)) * jnp.sqrt(jnp.float32(1e-6) * 10)
-        weights = jnp.where(there, over(x, c.d) * c.d[self.primary] / jnp.maximum(length, 1e-30), 0)
+        none = length <= 3e-6 * jnp.sum(jnp.abs(x))
+        stretch = c.d[self.primary] / jnp.where(none, 1.0, length)
+        weights = jnp.where(none, 0.0, over(x, c.d) * stretch)
         new = keep_absent(stats.present, {"square": square, "seen": seen}, state)
         return Update(weights, new, {"residual": qp_residual(A, b, v)})

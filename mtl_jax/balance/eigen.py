@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 import jax.numpy as jnp
 
-from mtl_jax.balance.gramian import Correlation, correlation, over, unit_norms
+from mtl_jax.balance.gramian import Correlation, correlation, over, unit_norms, whole
 from mtl_jax.balance.stats import Stats, Update
 from mtl_jax.balance.uncertainty import IMTLL
 from mtl_jax.core.types import Array
@@ -17,7 +17,7 @@ def pseudo_inverse(c: Correlation) -> tuple[Array, Array]:
     """(C^+ 1 over the active tasks [T], residual |C C^+ 1 - 1| [])."""
     ones = c.active.astype(jnp.float32)
     values, vectors = jnp.linalg.eigh(c.C)
-    kept = values > 4 * EPS * c.C.shape[0] * values[-1]
+    kept = values > 10 * EPS * values[-1]
     inverse = jnp.where(kept, 1.0 / jnp.where(kept, values, 1.0), 0.0)
     u = jnp.where(c.active, vectors @ (inverse * (vectors.T @ ones)), 0.0)
     return u, jnp.max(jnp.abs(jnp.where(c.active, c.C @ u - 1.0, 0.0)))
@@ -69,7 +69,7 @@ class IMTL:
         assert stats.gram is not None
         loss = IMTLL(self.learning_rate).update(stats, state, key)
         scale = loss.weights
-        gram = stats.gram * scale[:, None] * scale[None, :]
+        gram = whole(stats.gram) * scale[:, None] * scale[None, :]
         found = IMTLG().update(stats._replace(gram=gram), (), key)
         return Update(found.weights * scale, loss.state, {**found.info, **loss.info})
 

@@ -64,83 +64,77 @@ def qp_residual(A: Array, b: Array, v: Array) -> Array:
     return gap / jnp.where(top == 0, 1.0, top)
 
 
-def least_cone_value(C: Array, a: Array, b: Array, k: Array | float) -> tuple[Array, Array]:
-    """argmin over x >= 0 with a'x = 1 of b'x + k sqrt(x'Cx): CAGrad's inner problem on C.
+def farthest_level(
+    C: Array, a: Array, b: Array, k: Array, low: Array
+) -> tuple[Array, Array, Array]:
+    """The largest lam whose y(lam) = argmin over y >= 0 of y'Cy/2 - (lam a - b)'y is at most k long.
 
-    Returns (x [T], residual []). A primal-dual interior-point method: the conditions of optimality
-    b + k Cx/|x|_C - lam a = s >= 0, x * s = 0, of a convex problem with a slope that is Newton's.
+    With unit gradients g_i (C = gg'), b_i = <g_i, g0>: y gives the point g0 + sum y_i g_i closest to
+    g0 among those that gain at least lam a_i on every g_i, and its length sqrt(y'Cy) is the way
+    there: convex and rising in lam, so Newton's method comes down on it from above. lam is sought
+    between `low`, which is known to be within reach, and what one gradient alone allows.
+    Returns (y [T], lam, residual [], the miss of k or of optimality relative to k).
     """
-    n = b.shape[0]
+    start = jnp.min((k + b) / jnp.maximum(a, FLOOR))
 
-    def curved(x: Array) -> tuple[Array, Array]:
-        """Slope of the length sqrt(x'Cx) and its second derivative."""
-        along = C @ x
-        length = jnp.sqrt(jnp.maximum(x @ along, FLOOR))
-        slope = along / length
-        return slope, (C - slope[:, None] * slope[None, :]) / length
+    def at(lam: Array) -> tuple[Array, Array, Array]:
+        y = nonnegative_qp(C, lam * a - b)
+        way = jnp.sqrt(jnp.maximum(y @ (C @ y), 0.0))
+        return y, way, qp_residual(C, lam * a - b, y)
 
-    def step(_: Array, at: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        x, s, lam = at
-        slope, second = curved(x)
-        solve = _factored(k * second + jnp.diag(s / x + RIDGE))
-        r = b + k * slope - lam * a - s
-        mu, by_a = jnp.dot(x, s) / n, solve(a)
-        off = 1.0 - jnp.dot(a, x)
+    def step(_: Array, x: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        lam, least, most = x
+        y, way, miss = at(lam)
+        solved = miss < 1e-3  # nothing gains lam everywhere, where it is not
+        far = ~solved | (way > k)
+        least, most = jnp.where(far, least, lam), jnp.where(far, lam, most)
+        newton = lam - (way - k) * way / jnp.maximum(jnp.dot(a, y), FLOOR)
+        halved = 0.5 * (least + most)
+        return jnp.where(solved, jnp.clip(newton, least, most), halved), least, most
 
-        def direction(target: Array) -> tuple[Array, Array, Array]:
-            """Towards x * s = target."""
-            free = solve(-r + (target - x * s) / x)
-            d_lam = (off - jnp.dot(a, free)) / jnp.maximum(jnp.dot(a, by_a), FLOOR)
-            dx = free + d_lam * by_a
-            return dx, (target - x * s - s * dx) / x, d_lam
-
-        dx, ds, _ = direction(jnp.zeros_like(x))
-        length = jnp.minimum(_longest(x, dx), _longest(s, ds))
-        reached = jnp.dot(x + length * dx, s + length * ds) / n
-        dx, ds, d_lam = direction(jnp.maximum((reached / mu) ** 3, 1e-3) * mu - dx * ds)
-        length = jnp.minimum(_longest(x, dx), _longest(s, ds))
-        x, s = (jnp.maximum(v + length * d, FLOOR) for v, d in ((x, dx), (s, ds)))
-        return x, s, lam + length * d_lam
-
-    start = jnp.full((n,), 1.0) / jnp.sum(a)
-    x, _, lam = jax.lax.fori_loop(0, 24, step, (start, jnp.ones_like(b), jnp.float32(0.0)))
-    slope = curved(x)[0]
-    gap = jnp.max(jnp.abs(jnp.minimum(x * jnp.sum(a), b + k * slope - lam * a)))
-    return x, gap
+    low = jnp.minimum(low, start)
+    lam, _, _ = jax.lax.fori_loop(0, 8, step, (start, low, start))
+    y, way, miss = at(lam)
+    return y, lam, jnp.maximum(miss, (way - k) / jnp.maximum(k, FLOOR))
 
 
 def fair(C: Array, kappa: Array, active: Array, alpha: float) -> tuple[Array, Array]:
     """u > 0 with C u = kappa u^(-1/alpha): Nash's (alpha 1) and FairGrad's point on C.
 
     Minimises u'Cu/2 - sum kappa u^(1-1/alpha) / (1-1/alpha) (log u for alpha 1), convex, by Newton
-    steps in log u; of a few lengths the one is taken where the slope along the step is least.
-    Returns (u [T], residual []: the largest relative miss over the active tasks).
+    steps relative to u; of a few lengths the one is taken where the slope, which rises along the
+    step, is closest to 0. Returns (u [T], residual []: the largest relative miss of an active task).
     """
     power = 1.0 - 1.0 / alpha
     own = active.astype(jnp.float32)
-    lengths = jnp.array([1.0, 0.7, 0.5, 0.25, 0.1, 0.03, 0.01, 1.5, 2.0, 4.0])
+    shares = jnp.array([1.0, 0.8, 0.6, 0.4, 0.25, 0.12, 0.06, 0.03, 0.01])
 
-    def parts(x: Array) -> tuple[Array, Array, Array]:
-        u = jnp.exp(x) * own
-        return u, u * (C @ u), own * kappa * jnp.exp(power * x)
+    def parts(u: Array) -> tuple[Array, Array]:
+        return u * (C @ u), own * kappa * u**power
 
-    def slope(x: Array, step: Array) -> Array:
-        _, pull, push = parts(x)
-        return jnp.dot(step, pull - push)
-
-    def step(_: Array, x: Array) -> Array:
-        u, pull, push = parts(x)
+    def step(_: Array, u: Array) -> Array:
+        pull, push = parts(u)
         H = C * u[:, None] * u[None, :] + jnp.diag(push / alpha + (1.0 - own))
         diagonal = jnp.sqrt(jnp.diagonal(H))
-        solve = _factored(H / diagonal[:, None] / diagonal[None, :] + RIDGE * jnp.eye(len(x)))
-        towards = jnp.clip(solve((push - pull) / diagonal) / diagonal, -4.0, 4.0)
-        slopes = jax.vmap(lambda t: slope(x + t * towards, towards))(lengths)
-        slopes = jnp.where(jnp.isfinite(slopes), jnp.abs(slopes), jnp.inf)
-        return x + lengths[jnp.argmin(slopes)] * towards
+        solve = _factored(H / diagonal[:, None] / diagonal[None, :] + RIDGE * jnp.eye(len(u)))
+        towards = own * solve((push - pull) / diagonal) / diagonal
+        longest = jnp.minimum(8.0, 0.98 / jnp.maximum(jnp.max(-towards), FLOOR))
+        lengths = jnp.append(longest * shares, jnp.minimum(1.0, longest))
 
-    total = jnp.maximum(own @ C @ own, 1e-2 * jnp.sum(own))
-    start = jnp.log(jnp.sum(own * kappa) / total + FLOOR) / (1.0 + 1.0 / alpha)
-    x = jax.lax.fori_loop(0, 20, step, jnp.full(kappa.shape, start))
-    u, pull, push = parts(x)
-    miss = jnp.abs(pull - push) / jnp.where(active, push, 1.0)
-    return u, jnp.max(jnp.where(active, miss, 0.0))
+        def slope(t: Array) -> Array:
+            x = jnp.where(active, u * (1.0 + t * towards), 1.0)
+            pull, push = parts(x * own + (1.0 - own))
+            return jnp.abs(jnp.sum(own * towards / (1.0 + t * towards) * (pull - push)))
+
+        slopes = jax.vmap(slope)(lengths)
+        best = jnp.argmin(jnp.where(jnp.isfinite(slopes), slopes, jnp.inf))
+        return u * (1.0 + lengths[best] * towards)
+
+    u = jnp.where(active, kappa ** (1.0 / (1.0 + 1.0 / alpha)), 1.0)
+    along = jnp.sum(own * jnp.square(u)) / jnp.maximum((own * u) @ C @ (own * u), 1e-3)
+    u = jnp.where(active, u * along ** (1.0 / (1.0 + 1.0 / alpha)), 1.0)
+    u = jax.lax.fori_loop(0, 24, step, u)
+    pull, push = parts(jnp.where(active, u, 0.0) if power > 0 else u)
+    pull = u * (C @ (u * own))
+    miss = jnp.abs(pull / jnp.where(active, own * kappa * u**power, 1.0) - 1.0)
+    return u * own, jnp.max(jnp.where(active, miss, 0.0))

@@ -104,8 +104,8 @@ class Journal:
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
         self._file.write(json.dumps({"step": step, "kind": kind, **finite}) + "\n")
         self._file.flush()
-        for name, value in values.items():  # TensorBoard's names have no "@"
-            self._board.add(f"{kind}/{name.replace('@', '_at_')}", value, step)
+        for name, value in values.items():  # TensorBoard's names have no "@" and no "|"
+            self._board.add(f"{kind}/{name.replace('@', '_at_').replace('|', '-')}", value, step)
 
     def _drop_after(self, step: int) -> None:
         if not self._path.exists():

@@ -104,11 +104,15 @@ def test_gradient_is_the_weighted_sum_of_means_over_labelled_rows():
         return total
 
     grad = jax.grad(by_hand)(state.params["heads"]["w"])
-    np.testing.assert_allclose(state.params["heads"]["w"] - after.params["heads"]["w"], grad, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        state.params["heads"]["w"] - after.params["heads"]["w"], grad, rtol=1e-4, atol=1e-6
+    )
     counts = [batch["mask/click"].sum(), batch["mask/rating"].sum()]
     np.testing.assert_array_equal(metrics["count"], counts)
     means = metrics["loss_sum"] / metrics["count"]
-    assert np.isclose(np.sum(means * np.array(weights)), by_hand(state.params["heads"]["w"]), rtol=1e-5)
+    assert np.isclose(
+        np.sum(means * np.array(weights)), by_hand(state.params["heads"]["w"]), rtol=1e-5
+    )
     np.testing.assert_array_equal(metrics["weights"], weights)
 
 
@@ -134,7 +138,9 @@ def test_clipping_counts_the_tables_rows_too():
     whole = np.asarray(state.params["heads"]["w"] - loose.params["heads"]["w"])
     norm = float(m["grad_norm"])
     assert norm > np.linalg.norm(whole) > 0.1
-    np.testing.assert_allclose(state.params["heads"]["w"] - tight.params["heads"]["w"], whole * 0.1 / norm, rtol=1e-4)
+    np.testing.assert_allclose(
+        state.params["heads"]["w"] - tight.params["heads"]["w"], whole * 0.1 / norm, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize(("balancer", "broken"), [("fixed", "x"), ("uncertainty", "label/rating")])
@@ -182,7 +188,9 @@ def test_a_task_without_rows_in_the_batch_has_no_weight():
     assert metrics["finite"]
     assert metrics["weights"][1] == 0
     assert after.balancer["s"][1] == state.balancer["s"][1]
-    np.testing.assert_array_equal(after.params["heads"]["w"][:, 1], state.params["heads"]["w"][:, 1])
+    np.testing.assert_array_equal(
+        after.params["heads"]["w"][:, 1], state.params["heads"]["w"][:, 1]
+    )
 
 
 def test_the_key_of_a_step_depends_on_the_step_alone():
