@@ -31,13 +31,12 @@ class DWA:
 
     def update(self, stats: Stats, state: Any, key: Array) -> Update:
         """Weights that sum to the number of present tasks."""
-        mean, seen = epochs.means(state["now"])
-        ended = epochs.ended(state["now"], self.steps_per_epoch) & seen
-        last = jnp.where(ended, mean, state["last"])
-        before = jnp.where(ended, state["last"], state["before"])
+        over = state["now"].over(stats, self.steps_per_epoch)
+        last = jnp.where(over, state["now"].mean(), state["last"])
+        before = jnp.where(over, state["last"], state["before"])
         known = (last > 0) & (before > 0)
         ratio = jnp.where(known, last / jnp.where(known, before, 1.0), 1.0)
         weights = jnp.sum(stats.present) * softmax_of(ratio / self.temperature, stats.present)
-        now = epochs.add(state["now"], stats, self.steps_per_epoch)
+        now = state["now"].add(stats, self.steps_per_epoch)
         new = {"now": now, "last": last, "before": before}
         return Update(weights, new, {"ratio": ratio})

@@ -1,6 +1,10 @@
-"""Mean losses of epochs: what DWA, GradNorm and STCH remember of the past."""
+"""Mean losses of epochs, task by task: what DWA, GradNorm and STCH remember of the past.
 
-from typing import Any
+A task's sums are those of the last epoch in which it was present; they give way when it is present
+in a later one, so that an absent task's memory stays as it is.
+"""
+
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
@@ -8,28 +12,40 @@ from mtl_jax.balance.stats import Stats
 from mtl_jax.core.types import Array
 
 
-def start(n_tasks: int) -> dict[str, Array]:
+class Epochs(NamedTuple):
+    """step []: updates so far; of each task [T]: sum and count of losses, and their epoch."""
+
+    step: Array
+    sum: Array
+    count: Array
+    epoch: Array
+
+    def now(self, steps_per_epoch: int) -> Array:
+        """The epoch that this update belongs to []."""
+        return self.step // steps_per_epoch
+
+    def mean(self) -> Array:
+        """Mean loss [T] of the epoch remembered; 0 where there is none."""
+        return self.sum / jnp.maximum(self.count, 1.0)
+
+    def over(self, stats: Stats, steps_per_epoch: int) -> Array:
+        """Whether a present task's remembered epoch is over [T]: `mean` is its mean."""
+        earlier = self.epoch < self.now(steps_per_epoch)
+        return (stats.present > 0) & earlier & (self.count > 0)
+
+    def add(self, stats: Stats, steps_per_epoch: int) -> "Epochs":
+        """After this step's losses."""
+        there = stats.present > 0
+        goes_on = jnp.where(self.over(stats, steps_per_epoch), 0.0, 1.0)
+        return Epochs(
+            self.step + 1,
+            jnp.where(there, self.sum * goes_on + stats.losses, self.sum),
+            jnp.where(there, self.count * goes_on + 1.0, self.count),
+            jnp.where(there, self.now(steps_per_epoch), self.epoch),
+        )
+
+
+def start(n_tasks: int) -> Any:
     """No epoch has begun."""
     zeros = jnp.zeros((n_tasks,), jnp.float32)
-    return {"step": jnp.zeros((), jnp.int32), "sum": zeros, "count": zeros}
-
-
-def means(state: dict[str, Array]) -> tuple[Array, Array]:
-    """(means [T] of the epoch under way, 0 where there is nothing; whether there is one [T])."""
-    return state["sum"] / jnp.maximum(state["count"], 1.0), state["count"] > 0
-
-
-def ended(state: dict[str, Array], steps_per_epoch: int) -> Array:
-    """Whether the epoch of `state` is over [], that is, this step begins a new one."""
-    return (state["step"] % steps_per_epoch == 0) & (state["step"] > 0)
-
-
-def add(state: dict[str, Array], stats: Stats, steps_per_epoch: int) -> dict[str, Any]:
-    """The state after this step's losses; a new epoch starts from nothing."""
-    old = 1.0 - ended(state, steps_per_epoch).astype(jnp.float32)
-    losses = jnp.where(stats.present > 0, stats.losses, 0.0)
-    return {
-        "step": state["step"] + 1,
-        "sum": state["sum"] * old + losses,
-        "count": state["count"] * old + stats.present,
-    }
+    return Epochs(jnp.zeros((), jnp.int32), zeros, zeros, jnp.zeros((n_tasks,), jnp.int32))

@@ -28,10 +28,14 @@ class GradNorm:
     needs: ClassVar[str] = "gram"
     ahead: ClassVar[bool] = False
 
+    def _adam(self) -> optax.GradientTransformation:
+        """Its eps is too small to tell any scale of gradients from another."""
+        return optax.adam(self.learning_rate, eps=1e-20)
+
     def init(self, n_tasks: int, grads_like: Any = None) -> Any:
         """s [T], Adam's moments, the sums of epoch 0 and L0 (0 = unknown)."""
         s = jnp.zeros((n_tasks,), jnp.float32)
-        adam = optax.adam(self.learning_rate).init(s)
+        adam = self._adam().init(s)
         return {"s": s, "adam": adam, "now": epochs.start(n_tasks), "first": s}
 
     def update(self, stats: Stats, state: Any, key: Array) -> Update:
@@ -40,10 +44,10 @@ class GradNorm:
         present = stats.present
         norm = jnp.sqrt(jnp.diagonal(whole(stats.gram)))
         norm = jnp.where(present > 0, norm, 0.0)
-        mean, seen = epochs.means(state["now"])
-        over = epochs.ended(state["now"], self.steps_per_epoch)
-        first = jnp.where(over & seen & (state["first"] == 0), mean, state["first"])
-        learning = (state["now"]["step"] >= self.steps_per_epoch).astype(jnp.float32)
+        now: epochs.Epochs = state["now"]
+        over = now.over(stats, self.steps_per_epoch) & (state["first"] == 0)
+        first = jnp.where(over, now.mean(), state["first"])
+        learning = (now.now(self.steps_per_epoch) > 0).astype(jnp.float32)
 
         def weights_of(s: Array) -> Array:
             return jnp.sum(present) * softmax_of(s, present)
@@ -56,12 +60,11 @@ class GradNorm:
         def miss(s: Array) -> Array:
             return jnp.sum(jnp.where(present > 0, jnp.abs(weights_of(s) * norm - target), 0.0))
 
-        # Over the mean norm: Adam does not mind, and no scale of gradients is too small for it.
-        slope = jax.grad(miss)(state["s"]) / jnp.maximum(present_mean(norm, present), 1e-30)
-        delta, adam = optax.adam(self.learning_rate).update(slope * learning, state["adam"])
+        slope = jax.grad(miss)(state["s"])
+        delta, adam = self._adam().update(slope * learning, state["adam"])
         kept = jax.tree.map(lambda n, o: jnp.where(learning > 0, n, o), adam, state["adam"])
         new = {"s": state["s"] + delta * learning, "adam": kept}
         old = {"s": state["s"], "adam": state["adam"]}
         new = keep_absent(present, new, old)
-        new |= {"now": epochs.add(state["now"], stats, self.steps_per_epoch), "first": first}
+        new |= {"now": now.add(stats, self.steps_per_epoch), "first": first}
         return Update(weights, new, {"rate": rate})

@@ -69,14 +69,13 @@ class STCH:
             z = jnp.asarray(self.ideal, jnp.float32) if self.ideal else jnp.zeros_like(losses)
             return Update(p * softmax_of(p * (losses - z) / self.mu, present), state, {})
         now, nadir = state["now"], state["nadir"]
-        mean, seen = epochs.means(now)
-        epoch = now["step"] // self.steps_per_epoch
-        over = epochs.ended(now, self.steps_per_epoch) & (epoch == self.warmup_epochs + 1)
-        nadir = jnp.where(over & seen, mean, nadir)
+        epoch = now.now(self.steps_per_epoch)
+        warm = now.over(stats, self.steps_per_epoch) & (epoch > self.warmup_epochs)
+        nadir = jnp.where(warm & (nadir == 0), now.mean(), nadir)
         safe = jnp.maximum(losses, TINY)
         known = (epoch > self.warmup_epochs) & (nadir > 0)
         level = jnp.log(safe / jnp.where(nadir > 0, nadir, 1.0))
         smooth = n * softmax_of(level / self.mu, present * known) / safe
         weights = jnp.where(known, smooth, 1.0 / safe)
-        now = epochs.add(now, stats, self.steps_per_epoch)
+        now = now.add(stats, self.steps_per_epoch)
         return Update(jnp.where(present > 0, weights, 0.0), {"now": now, "nadir": nadir}, {})
