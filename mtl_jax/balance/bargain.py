@@ -64,9 +64,10 @@ class Nash:
 
 @dataclass(frozen=True)
 class FairGrad:
-    """FairGrad (Ban and Ji, ICML 2024): alpha-fair, G w = w^(-1/alpha); alpha 1 is Nash's point.
+    """FairGrad (Ban and Ji, ICML 2024): alpha-fair, G w = w^(-1/alpha); 1 is Nash's point.
 
-    Rising alpha favours the task that gains least. Homogeneous of degree (1/alpha - 1)/(1/alpha + 1).
+    Rising alpha favours the task that gains least. The update is homogeneous of degree
+    (1/alpha - 1) / (1/alpha + 1).
     """
 
     alpha: float = 1.0

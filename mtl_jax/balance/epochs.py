@@ -13,11 +13,11 @@ from mtl_jax.core.types import Array
 
 
 class Epochs(NamedTuple):
-    """step []: updates so far; of each task [T]: sum and count of losses, and their epoch."""
+    """step []: updates so far; of each task [T]: total and number of losses, their epoch."""
 
     step: Array
-    sum: Array
-    count: Array
+    total: Array
+    number: Array
     epoch: Array
 
     def now(self, steps_per_epoch: int) -> Array:
@@ -26,12 +26,12 @@ class Epochs(NamedTuple):
 
     def mean(self) -> Array:
         """Mean loss [T] of the epoch remembered; 0 where there is none."""
-        return self.sum / jnp.maximum(self.count, 1.0)
+        return self.total / jnp.maximum(self.number, 1.0)
 
     def over(self, stats: Stats, steps_per_epoch: int) -> Array:
         """Whether a present task's remembered epoch is over [T]: `mean` is its mean."""
         earlier = self.epoch < self.now(steps_per_epoch)
-        return (stats.present > 0) & earlier & (self.count > 0)
+        return (stats.present > 0) & earlier & (self.number > 0)
 
     def add(self, stats: Stats, steps_per_epoch: int) -> "Epochs":
         """After this step's losses."""
@@ -39,8 +39,8 @@ class Epochs(NamedTuple):
         goes_on = jnp.where(self.over(stats, steps_per_epoch), 0.0, 1.0)
         return Epochs(
             self.step + 1,
-            jnp.where(there, self.sum * goes_on + stats.losses, self.sum),
-            jnp.where(there, self.count * goes_on + 1.0, self.count),
+            jnp.where(there, self.total * goes_on + stats.losses, self.total),
+            jnp.where(there, self.number * goes_on + 1.0, self.number),
             jnp.where(there, self.now(steps_per_epoch), self.epoch),
         )
 

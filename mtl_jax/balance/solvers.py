@@ -67,10 +67,10 @@ def qp_residual(A: Array, b: Array, v: Array) -> Array:
 def farthest_level(
     C: Array, a: Array, b: Array, k: Array, low: Array
 ) -> tuple[Array, Array, Array]:
-    """The largest lam whose y(lam) = argmin over y >= 0 of y'Cy/2 - (lam a - b)'y is at most k long.
+    """The largest lam whose y = argmin over y >= 0 of y'Cy/2 - (lam a - b)'y is at most k long.
 
-    With unit gradients g_i (C = gg'), b_i = <g_i, g0>: y gives the point g0 + sum y_i g_i closest to
-    g0 among those that gain at least lam a_i on every g_i, and its length sqrt(y'Cy) is the way
+    With unit gradients g_i (C = gg'), b_i = <g_i, g0>: y gives the point g0 + sum y_i g_i closest
+    to g0 among those that gain at least lam a_i on every g_i, and its length sqrt(y'Cy) is the way
     there: convex and rising in lam, so Newton's method comes down on it from above. lam is sought
     between `low`, which is known to be within reach, and what one gradient alone allows.
     Returns (y [T], lam, residual [], the miss of k or of optimality relative to k).
@@ -103,7 +103,7 @@ def fair(C: Array, kappa: Array, active: Array, alpha: float) -> tuple[Array, Ar
 
     Minimises u'Cu/2 - sum kappa u^(1-1/alpha) / (1-1/alpha) (log u for alpha 1), convex, by Newton
     steps relative to u; of a few lengths the one is taken where the slope, which rises along the
-    step, is closest to 0. Returns (u [T], residual []: the largest relative miss of an active task).
+    step, is closest to 0. Returns (u [T], residual [], the largest relative miss of active tasks).
     """
     power = 1.0 - 1.0 / alpha
     own = active.astype(jnp.float32)
@@ -134,7 +134,6 @@ def fair(C: Array, kappa: Array, active: Array, alpha: float) -> tuple[Array, Ar
     along = jnp.sum(own * jnp.square(u)) / jnp.maximum((own * u) @ C @ (own * u), 1e-3)
     u = jnp.where(active, u * along ** (1.0 / (1.0 + 1.0 / alpha)), 1.0)
     u = jax.lax.fori_loop(0, 24, step, u)
-    pull, push = parts(jnp.where(active, u, 0.0) if power > 0 else u)
     pull = u * (C @ (u * own))
-    miss = jnp.abs(pull / jnp.where(active, own * kappa * u**power, 1.0) - 1.0)
+    miss = jnp.abs(pull / jnp.where(active, kappa * u**power, 1.0) - 1.0)
     return u * own, jnp.max(jnp.where(active, miss, 0.0))

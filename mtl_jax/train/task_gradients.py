@@ -44,12 +44,13 @@ class Found(NamedTuple):
 
 
 class Chain(NamedTuple):
-    """One slice: its losses, raw and times alpha [m], and the two pullbacks."""
+    """One slice: its losses, raw and times alpha [m], and how to go back through it."""
 
     raw: Array
     losses: Array
     up: Callable[[Array], tuple[Tree, Tree]]  # cotangent [m] -> (heads, representation)
     low: Callable[[Tree], tuple[Tree, Tree]]  # representation -> (parameters, rows)
+    each: Callable[[], list[tuple[Tree, Tree]]]  # m times (heads, representation): J above
 
 
 def check_level(balancer: Balancer, config: BalanceConfig, slices: int) -> None:
@@ -122,27 +123,38 @@ def make_gradients(
         if halved:
             share = parts.reshape(2, T) / jnp.maximum(counts, 1.0)
             mix = jnp.concatenate([jnp.diag(s) for s in share], 1)
-        basis = jnp.eye(len(parts))
 
         def chain(part: Batch, k: Array) -> Chain:
             rep, pull_low = jax.vjp(lambda p, r: model.shared(p, r, part, k, True), low, rows)
+            pieces = split(part)
+
+            def sums(h: Tree, z: Tree, tasks: Any, labels: Batch) -> Array:
+                outputs = model.predict(h, z, part, key_for(k, "predict"), True)
+                return loss_sums(tasks, outputs, labels)[0]
 
             def losses(h: Tree, z: Tree) -> tuple[Array, Array]:
-                outputs = model.predict(h, z, part, key_for(k, "predict"), True)
-                sums = [loss_sums(model.tasks, outputs, b)[0] for b in split(part)]
-                raw = jnp.concatenate(sums)
+                raw = jnp.concatenate([sums(h, z, model.tasks, b) for b in pieces])
                 return raw * scale, raw
 
-            found, pull_up, raw = jax.vjp(losses, heads, rep, has_aux=True)
-            return Chain(raw, found, pull_up, pull_low)
+            def one(n: int) -> Callable[[Tree, Tree], Array]:
+                task, labels = model.tasks[n % T : n % T + 1], pieces[n // T]
+                return lambda h, z: sums(h, z, task, labels)[0] * scale[n]
 
-        def backward(c: Chain, w: Array, direction: Tree = None) -> tuple[Tree, Tree]:
+            def each() -> list[tuple[Tree, Tree]]:
+                # A scalar loss reaches one head, and only that one is gone back through; pulling
+                # T unit vectors back through all heads would be T times the work. The forward
+                # passes are one and the same, and the compiler sees it.
+                return [jax.grad(one(n), (0, 1))(heads, rep) for n in range(len(parts))]
+
+            found, pull_up, raw = jax.vjp(losses, heads, rep, has_aux=True)
+            return Chain(raw, found, pull_up, pull_low, each)
+
+        def backward(c: Chain, w: Array) -> tuple[Tree, Tree]:
             """Shared parameters by weights w [T], a task's own by 1 or w."""
             g_heads, g_rep = c.up(w @ mix)
             if unit:
-                alone = c.up(jnp.ones(T) @ mix)[0]
-                g_heads = _choose_own(alone, g_heads)
-            g_low, g_rows = c.low(g_rep if direction is None else direction)
+                g_heads = _choose_own(c.up(jnp.ones(T) @ mix)[0], g_heads)
+            g_low, g_rows = c.low(g_rep)
             return {**g_low, **g_heads}, g_rows
 
         def over_slices(f: Callable[[Batch, Array], Tree]) -> Tree:
@@ -201,34 +213,42 @@ def make_gradients(
             update, seen = balanced(losses)
             return g, r, raw, update._replace(weights=weights), seen
 
-        def looked_at(c: Chain) -> Tree:
+        def looked_at(found: list[tuple[Tree, Tree]], c: Chain) -> Tree:
             """J [m, ...] at the representation or the last shared layer."""
+            at_rep = _stack([z for _, z in found])
             if config.level == "representation":
-                return jax.vmap(lambda e: c.up(e)[1])(basis)
-
-            def of_task(e: Array) -> Tree:
-                g_heads, g_rep = c.up(e)
-                return _last_shared({**c.low(g_rep)[0], **g_heads}, config.last_shared)
-
-            return jax.vmap(of_task)(basis)
+                return at_rep
+            J = _last_shared(_stack([h for h, _ in found]), config.last_shared)
+            if not J:  # it lies below the representation
+                J = jax.lax.map(lambda z: _last_shared(c.low(z)[0], config.last_shared), at_rep)
+            if not J:
+                _refuse_last_shared(config.last_shared, {**low, **heads})
+            return J
 
         def by_level() -> tuple[Tree, Tree, Array, Update, Any]:
             """Gram at the representation or the last shared layer, then one backward pass."""
             if n == 1:
                 c = chain({k: v[0] for k, v in slices.items()}, key)
-                update, seen = balanced(c.losses, looked_at(c))
-                return *backward(c, update.weights, update.direction), c.raw, update, seen
+                found = c.each()
+                update, seen = balanced(c.losses, looked_at(found, c))
+                w = update.weights @ mix
+                own = _sum([h for h, _ in found], jnp.ones(T) @ mix if unit else w)
+                # Of this pass only what the heads share is used, and the rest is not compiled.
+                g_heads = _choose_own(own, c.up(w)[0])
+                g_rep = combined(w, _stack([z for _, z in found]))
+                g_low, g_rows = c.low(g_rep if update.direction is None else update.direction)
+                return {**g_low, **g_heads}, g_rows, c.raw, update, seen
 
             def look(part: Batch, k: Array) -> Tree:
                 c = chain(part, k)
-                J = looked_at(c)
+                J = looked_at(c.each(), c)
                 return gramian(J) if config.level == "representation" else J, c.losses
 
-            found, losses = over_slices(look)
+            gram_or_J, losses = over_slices(look)
             if config.level == "representation":
-                update, seen = balanced(losses, gram=found)
+                update, seen = balanced(losses, gram=gram_or_J)
             else:
-                update, seen = balanced(losses, found)
+                update, seen = balanced(losses, gram_or_J)
 
             def one(part: Batch, k: Array) -> Tree:
                 c = chain(part, k)
@@ -242,19 +262,17 @@ def make_gradients(
 
             def one(part: Batch, k: Array) -> Tree:
                 c = chain(part, k)
+                found = c.each()
+                # One task after another: batched over tasks the products are no faster, and the
+                # activations of all tasks would be held at once.
+                J_low, J_rows = jax.lax.map(c.low, _stack([z for _, z in found]))
+                return {**J_low, **_stack([h for h, _ in found])}, J_rows, c.raw, c.losses
 
-                def of_task(e: Array) -> Tree:
-                    g_heads, g_rep = c.up(e)
-                    g_low, g_rows = c.low(g_rep)
-                    return {**g_low, **g_heads}, g_rows
-
-                return jax.vmap(of_task)(basis), c.raw, c.losses
-
-            (J, J_rows), raw, losses = over_slices(one)
+            J, J_rows, raw, losses = over_slices(one)
             update, seen = balanced(losses, {"params": _shared_only(J), "rows": J_rows})
             grads, r = _apply(update, mix, J, J_rows, getattr(balancer, "groups", "whole"))
-            alone = combined(jnp.ones(T) @ mix if unit else flat_weights(update) @ mix, J)
-            return _choose_own(alone, grads), r, raw, update, seen
+            own = combined(jnp.ones(T) @ mix if unit else flat_weights(update) @ mix, J)
+            return _choose_own(own, grads), r, raw, update, seen
 
         if not looks:
             found = by_losses()
@@ -359,11 +377,22 @@ def _dense(J: Tree) -> Tree:
 
 
 def _last_shared(grads: Tree, pattern: str) -> Tree:
-    """The leaves that `pattern` names."""
-    found = {p: g for p, g in _shared_only(grads).items() if pattern and re.search(pattern, p)}
-    if not found:
-        raise UserError(
-            f"balance.last_shared={pattern!r} names no shared parameter. Paths look like: "
-            f"{', '.join(list(_shared_only(grads))[-6:])}"
-        )
-    return found
+    """The shared leaves that `pattern` names, by path."""
+    return {p: g for p, g in _shared_only(grads).items() if pattern and re.search(pattern, p)}
+
+
+def _refuse_last_shared(pattern: str, params: Tree) -> None:
+    raise UserError(
+        f"balance.last_shared={pattern!r} names no shared parameter. Paths look like: "
+        f"{', '.join(list(_shared_only(params))[-6:])}"
+    )
+
+
+def _stack(trees: list[Tree]) -> Tree:
+    """Leaves [m, ...] of m trees."""
+    return jax.tree.map(lambda *x: jnp.stack(x), *trees)
+
+
+def _sum(trees: list[Tree], weights: Array) -> Tree:
+    """sum_n weights[n] trees[n]."""
+    return jax.tree.map(lambda *x: sum(w * g for w, g in zip(weights, x, strict=True)), *trees)

@@ -5,9 +5,8 @@ T from 1 to 64, scales from 1e-6 to 1e6, row norms spread over 1e4, singular Gra
 
 import numpy as np
 import pytest
+from jacobians import SIZES, jacobian, run
 from scipy.optimize import nnls
-
-from cases import SIZES, jacobian, run
 
 SCALES = ((1.0, 1.0), (1e-6, 1e4), (1e6, 1e4))
 KINDS = ("random", "conflict", "aligned", "low_rank", "twins", "zero_row")

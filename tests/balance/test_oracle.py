@@ -7,8 +7,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jacobians import aggregate, close, run
 
-from cases import aggregate, close, run
 from mtl_jax.balance.gramian import correlation
 
 ORACLE = Path(__file__).parents[3] / "shared" / "oracle" / "aggregators.json"

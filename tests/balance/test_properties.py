@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jacobians import KEY, close, jacobian, run
 
-from cases import KEY, close, jacobian, run
 from mtl_jax import balance
 from mtl_jax.balance.gramian import whole
 
@@ -88,7 +88,8 @@ def test_no_task_is_worse_off(name, options, n_tasks):
 def test_any_gramian_gives_finite_weights(name, data):
     """T = 4 with dependent, zero, huge and tiny rows."""
     draw = data.draw
-    J = np.array(draw(st.lists(st.lists(st.integers(-2, 2), min_size=3, max_size=3), min_size=4, max_size=4)), float)  # fmt: skip
+    row = st.lists(st.integers(-2, 2), min_size=3, max_size=3)
+    J = np.array(draw(st.lists(row, min_size=4, max_size=4)), float)
     exponents = draw(st.lists(st.integers(-3, 3), min_size=4, max_size=4))
     present = np.array(draw(st.lists(st.booleans(), min_size=4, max_size=4)), float)
     J *= 10.0 ** np.array(exponents)[:, None]
@@ -125,7 +126,8 @@ def test_balancers_run_under_vmap_as_alone(name):
     losses = np.array([1.0, 0.5, 2.0])
 
     def one(J):
-        stats = balance.Stats(jnp.asarray(losses, jnp.float32), jnp.ones(3), jnp.int32(0), J @ J.T, None, {"x": J})  # fmt: skip
+        L = jnp.asarray(losses, jnp.float32)
+        stats = balance.Stats(L, jnp.ones(3), jnp.int32(0), J @ J.T, None, {"x": J})
         return b.update(stats, b.init(3, {"x": J[0]}), KEY).weights
 
     many = jax.jit(jax.vmap(one))(jnp.asarray(np.stack(Js), jnp.float32))
@@ -188,7 +190,7 @@ COINCIDE = (
 
 
 def test_methods_differ_on_four_tasks_after_several_steps():
-    """Unequal rates of falling losses, T = 5; the directions, since some differ by a factor only."""
+    """Unequal rates of falling losses, T = 5; directions, since some differ by a factor only."""
     rng = np.random.default_rng(0)
     names = [n for n in balance.NAMES if n != "scheduled"]
     states, found = dict.fromkeys(names), {}

@@ -1,9 +1,10 @@
 """Methods with a memory, over six steps of four tasks, beside TorchJD and LibMTL.
 
 `libmtl_sequences.json` holds what LibMTL (github.com/median-research-group/LibMTL, 4336804 of
-2025-05, float64) returned for these gradients and losses: `agg` is the gradient its `backward` left
-on one shared parameter of six entries, each step one epoch, its learned scales by torch's Adam at
-rate .01, FAMO's losses afterwards L * linspace(.9, 1.05, T). Made anew only if the sequence changes.
+2025-05, float64) returned for these gradients and losses: `agg` is the gradient that its `backward`
+left on one shared parameter of six entries, each step one epoch, its learned scales by torch's Adam
+at rate .01, FAMO's losses afterwards L * linspace(.9, 1.05, T). To be made anew only if the
+gradients or losses change.
 """
 
 import json
@@ -13,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jacobians import KEY, close
 
-from cases import KEY, close
 from mtl_jax import balance
 from mtl_jax.balance.gramian import cross, gramian
 
@@ -103,7 +104,7 @@ def test_six_steps_as_in_torchjd(name, theirs, options, their_options):
 
 
 def test_excess_mtl_is_torchjds_from_its_second_step_on():
-    """TorchJD's first step is not divided by the first risk; with a step of warm-up it waits too."""
+    """TorchJD's first step is not divided by the first risk; with a step of warm-up it is."""
     torchjd()
     from torchjd.aggregation import ExcessMTLWeighting
 
