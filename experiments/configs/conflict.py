@@ -6,8 +6,7 @@ be learned by ids (beside profile, category, brand and price), four numbers a us
 and one trunk of four units is all that the heads read. `--set=data.world.conflict=0` is the same
 shop in peace.
 
-Measured while writing it (60,000 events, valid days, train.seed 0, one run each, two cores shared
-with others: 600 steps took 38 to 60 s): AUC of click and purchase, together / each trained alone
+Measured while writing it (60,000 events, valid days, train.seed 0, one run each): AUC of click and purchase, together / each trained alone
 (the other tasks at weight 0), was .687 / .711 and .687 / .689 at conflict 0, .669 / .705 and
 .577 / .606 at conflict 1. The cosine of click's and purchase's gradients by towers, trunk and id
 tables, over 12,288 training rows, mean of eight looks during training: .29 at conflict 0 and .05 at
