@@ -8,6 +8,9 @@ from pathlib import Path
 from mtl_jax.config import load
 from runs import CONFIG
 
+SEEN = ("weights", "balance/norm", "balance/cosine")
+LEVELS = ("representation", "shared")
+
 
 def losses(config, workdir, devices, steps):
     import jax
@@ -20,7 +23,7 @@ def losses(config, workdir, devices, steps):
     job = open_job(dataclasses.replace(config, train=train), workdir)
     run = job.run()
     state, compiled, found, fetched = run.create(), {}, [], fetch.COUNT["fetches"]
-    bytes_of = {}
+    bytes_of, seen = {}, []
     for k in range(steps):
         batch = run.stream.batch(k)
         placed = put_batch(run.mesh, batch)
@@ -35,9 +38,11 @@ def losses(config, workdir, devices, steps):
         state, metrics = compiled[shape](state, placed)
         metrics = fetch.fetch(metrics)
         found.append((metrics["loss_sum"] / metrics["count"]).tolist())
+        seen.append({k: metrics[k].tolist() for k in metrics if k in SEEN})
     spread = {len(x.sharding.device_set) for x in jax.tree.leaves(state)}
     return {
         "losses": found,
+        "seen": seen,
         "batch_bytes": whole,
         "device_bytes": list(bytes_of.values()),
         "compiled": len(compiled),
@@ -59,5 +64,9 @@ def main():
         ],
     )
     both = {n: losses(config, Path(workdir), n, 20) for n in (1, 8)}
+    for level in LEVELS:
+        balance = dataclasses.replace(config.balance, name="upgrad", level=level)
+        balanced = dataclasses.replace(config, balance=balance)
+        both[level] = {n: losses(balanced, Path(workdir), n, 4) for n in (1, 8)}
     Path(workdir, "devices.json").write_text(json.dumps(both))
     return 0

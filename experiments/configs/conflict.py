@@ -6,11 +6,12 @@ be learned by ids (beside profile, category, brand and price), four numbers a us
 and one trunk of four units is all that the heads read. `--set=data.world.conflict=0` is the same
 shop in peace.
 
-Measured while writing it (60,000 events, valid days, train.seed 0, one run each): AUC of click and purchase, together / each trained alone
-(the other tasks at weight 0), was .687 / .711 and .687 / .689 at conflict 0, .669 / .705 and
-.577 / .606 at conflict 1. The cosine of click's and purchase's gradients by towers, trunk and id
-tables, over 12,288 training rows, mean of eight looks during training: .29 at conflict 0 and .05 at
-1; with train.seed 1, .50 and .19. Ceilings are .83 and .80 (AUC): so narrow a model is far below.
+Measured while writing it (60,000 events, valid days, train.seed 0, one run each): AUC of click and
+purchase, together / each trained alone (the other tasks at weight 0), was .687 / .711 and .687 /
+.689 at conflict 0, .669 / .705 and .577 / .606 at conflict 1. The cosine of click's and purchase's
+gradients by towers, trunk and id tables, over 12,288 training rows, mean of eight looks during
+training: .29 at conflict 0 and .05 at 1; with train.seed 1, .50 and .19. Ceilings are .83 and .80
+(AUC): so narrow a model is far below. What balancing does here: docs/multi-task.md.
 """
 
 from mtl_jax.adapt.config import EncoderChoice

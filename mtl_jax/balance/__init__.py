@@ -18,14 +18,14 @@ from mtl_jax.balance.fixed import RLW, Fixed, Scheduled
 from mtl_jax.balance.gradnorm import GradNorm
 from mtl_jax.balance.mgda import MGDA
 from mtl_jax.balance.moving import DBMTL, ExcessMTL, GradDrop, MoCo
+from mtl_jax.balance.options import check_options
 from mtl_jax.balance.scalarize import GLS, STCH
 from mtl_jax.balance.stats import Balancer, Stats, Update
 from mtl_jax.balance.surgery import GradVac, PCGrad
 from mtl_jax.balance.transform import as_optax
 from mtl_jax.balance.two_batches import MoDo, SDMGrad
 from mtl_jax.balance.uncertainty import IMTLL, Uncertainty
-from mtl_jax.core.errors import UserError
-from mtl_jax.core.names import choose, nearest
+from mtl_jax.core.names import choose
 
 __all__ = ["NAMES", "Balancer", "Stats", "Update", "as_optax", "get", "options"]
 
@@ -68,14 +68,9 @@ NAMES: dict[str, str] = {name: cls.needs for name, cls in _BALANCERS.items()}
 
 
 def get(name: str, **options: Any) -> Balancer:
-    """The balancer of that name; unknown names and options are refused with the nearest one."""
+    """The balancer of that name; UserError for names and options unknown or without sense."""
     cls = choose(_BALANCERS, name, "balancer")
-    fields = [f.name for f in dataclasses.fields(cls)]
-    for option in options:
-        if option not in fields:
-            raise UserError(
-                f"balancer {name!r} has no option {option!r}. {nearest(option, fields)}"
-            )
+    check_options(cls, name, options)
     balancer: Balancer = cls(**options)
     return balancer
 

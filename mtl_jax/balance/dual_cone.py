@@ -10,6 +10,7 @@ from mtl_jax.balance.gramian import correlation, over, unit_norms
 from mtl_jax.balance.keep import keep_absent
 from mtl_jax.balance.solvers import nonnegative_qp, qp_residual
 from mtl_jax.balance.stats import Stats, Update
+from mtl_jax.core.errors import UserError
 from mtl_jax.core.types import Array
 
 
@@ -86,6 +87,8 @@ class PCD:
 
     def init(self, n_tasks: int, grads_like: Any = None) -> Any:
         """Moving averages of squared norms [T] and how often each was seen [T]."""
+        if self.primary >= n_tasks:
+            raise UserError(f"balancer 'pcd': primary={self.primary}: there are {n_tasks} tasks")
         zeros = jnp.zeros((n_tasks,), jnp.float32)
         return {"square": zeros, "seen": zeros}
 

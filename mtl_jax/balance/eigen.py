@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 import jax.numpy as jnp
 
 from mtl_jax.balance.gramian import Correlation, correlation, over, unit_norms, whole
+from mtl_jax.balance.jacobi import principal_columns
 from mtl_jax.balance.stats import Stats, Update
 from mtl_jax.balance.uncertainty import IMTLL
 from mtl_jax.core.types import Array
@@ -107,8 +108,8 @@ class ConFIG:
 class AlignedMTL:
     """Aligned-MTL (Senushkin et al., CVPR 2023): all principal components made equally long.
 
-    w = sqrt(scale) G^(-1/2) p with G^(-1/2) from the eigenvalues above T eps max; scale: the least
-    of these ("min"), their "median", or their mean ("rmse").
+    w = sqrt(scale) G^(-1/2) p with G^(-1/2) on the span of the rows; scale: the least eigenvalue of
+    these ("min"), their "median", or their mean ("rmse").
     reduce: p is 1/T ("mean", as TorchJD has it) or 1 ("sum", as LibMTL).
     """
 
@@ -122,24 +123,27 @@ class AlignedMTL:
         return ()
 
     def update(self, stats: Stats, state: Any, key: Array) -> Update:
-        """Weights; info "rank" is the number of eigenvalues kept."""
+        """Weights; info "rank" is the number of independent rows."""
         assert stats.gram is not None
         c = correlation(stats.gram, stats.present)
         d, _ = unit_norms(c.d, c.active)
-        G = jnp.where(c.active[:, None] & c.active[None, :], c.C * d[:, None] * d[None, :], 0.0)
-        values, vectors = jnp.linalg.eigh(G)
-        kept = values > values[-1] * jnp.sum(c.active) * EPS
-        rank = jnp.sum(kept)
-        n = G.shape[0]
+        columns = principal_columns(c.C, jnp.where(c.active, d, 0.0))  # longest first
+        square = jnp.sum(columns * columns, 1)
+        # Dependent rows are a matter of C, however far apart the norms are.
+        own = jnp.linalg.eigvalsh(c.C)
+        rank = jnp.sum(own > 10 * EPS * own[-1]) - jnp.sum(~c.active)
+        kept = (jnp.arange(len(square)) < rank) & (square > 0)
+        last = jnp.maximum(rank - 1, 0)
         if self.scale == "min":
-            scale = values[n - rank]
+            scale = square[last]
         elif self.scale == "median":  # the lower one of two
-            scale = values[n - rank + (rank - 1) // 2]
+            scale = square[rank // 2]
         else:
-            scale = jnp.sum(jnp.where(kept, values, 0.0)) / jnp.maximum(rank, 1)
+            scale = jnp.sum(jnp.where(kept, square, 0.0)) / jnp.maximum(rank, 1)
         p = stats.present * c.active
-        inverse = jnp.where(kept, jnp.sqrt(scale / jnp.where(kept, values, 1.0)), 0.0)
-        w = vectors @ (inverse * (vectors.T @ p))
+        sigma = jnp.sqrt(jnp.where(kept, square, 1.0))
+        u = jnp.where(kept[:, None], columns / sigma[:, None], 0.0)
+        w = jnp.sqrt(scale) * (u.T @ ((u @ p) / sigma))
         w = jnp.where(jnp.any(c.active), w, 1.0)
         by = jnp.maximum(jnp.sum(stats.present), 1.0) if self.reduce == "mean" else 1.0
         weights = jnp.where(stats.present > 0, w / by, 0.0)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.balance.keep import keep_absent, softmax_of
+from mtl_jax.balance.options import check_length
 from mtl_jax.balance.stats import Stats, Update
 from mtl_jax.core.types import Array
 
@@ -34,6 +35,7 @@ class FAMO:
 
     def init(self, n_tasks: int, grads_like: Any = None) -> Any:
         """w [T] and Adam's moments."""
+        check_length("famo", "floor", self.floor, n_tasks)
         w = jnp.zeros((n_tasks,), jnp.float32)
         return {"w": w, "adam": optax.adam(self.learning_rate).init(w)}
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.balance.keep import softmax_of
+from mtl_jax.balance.options import check_length
 from mtl_jax.balance.stats import Stats, Update
 from mtl_jax.core.types import Array
 
@@ -29,6 +30,7 @@ class Fixed:
 
     def init(self, n_tasks: int, grads_like: Any = None) -> Any:
         """No state."""
+        check_length("fixed", "weights", self.weights, n_tasks)
         return ()
 
     def update(self, stats: Stats, state: Any, key: Array) -> Update:
@@ -50,6 +52,8 @@ class Scheduled:
 
     def init(self, n_tasks: int, grads_like: Any = None) -> Any:
         """No state."""
+        check_length("scheduled", "weights", self.weights, n_tasks)
+        check_length("scheduled", "points", self.points, n_tasks)
         return ()
 
     def update(self, stats: Stats, state: Any, key: Array) -> Update:

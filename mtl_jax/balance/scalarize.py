@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from mtl_jax.balance import epochs
 from mtl_jax.balance.keep import present_mean, softmax_of
+from mtl_jax.balance.options import check_length
 from mtl_jax.balance.stats import Stats, Update
 from mtl_jax.core.types import Array
 
@@ -56,6 +57,8 @@ class STCH:
 
     def init(self, n_tasks: int, grads_like: Any = None) -> Any:
         """Of "log": the sums of the epoch under way, and the nadir, 0 until it is known."""
+        check_length("stch", "preference", self.preference, n_tasks)
+        check_length("stch", "ideal", self.ideal, n_tasks)
         if self.form == "plain":
             return ()
         return {"now": epochs.start(n_tasks), "nadir": jnp.zeros((n_tasks,), jnp.float32)}

@@ -8,6 +8,7 @@ import optax
 
 from mtl_jax.balance.fixed import alpha_of
 from mtl_jax.balance.keep import keep_absent
+from mtl_jax.balance.options import check_length
 from mtl_jax.balance.stats import Stats, Update
 from mtl_jax.core.types import Array
 
@@ -30,6 +31,7 @@ class Uncertainty:
 
     def init(self, n_tasks: int, grads_like: Any = None) -> Any:
         """s [T] and Adam's moments."""
+        check_length("uncertainty", "weights", self.weights, n_tasks)
         s = jnp.full((n_tasks,), self.start, jnp.float32)
         return {"s": s, "adam": optax.adam(self.learning_rate).init(s)}
 

@@ -12,6 +12,9 @@ ALPHA = (1.0, 0.5, 2.0)
 POINTS = (((0.0, 0.0), (10.0, 1.0)), (), ((5.0, 2.0), (15.0, 0.0)))
 
 
+FIRST = ("fixed", "scheduled", "uncertainty")  # all others: test_properties.py, test_sequences.py
+
+
 def make(name):
     options = {"scheduled": {"points": POINTS}, "uncertainty": {"learning_rate": 0.1}}
     return balance.get(name, weights=ALPHA, **options.get(name, {}))
@@ -68,7 +71,7 @@ def test_uncertainty_finds_the_weight_of_a_constant_loss():
     np.testing.assert_allclose(state["s"], np.log(losses), atol=1e-2)  # minimum: e^s = L
 
 
-@pytest.mark.parametrize("name", balance.NAMES)
+@pytest.mark.parametrize("name", FIRST)
 def test_an_absent_task_has_weight_0_and_its_state_is_left_alone(name):
     b = make(name)
     state = b.init(3)
@@ -84,7 +87,7 @@ def test_an_absent_task_has_weight_0_and_its_state_is_left_alone(name):
             assert old[0] != new[0]
 
 
-@pytest.mark.parametrize("name", balance.NAMES)
+@pytest.mark.parametrize("name", FIRST)
 def test_balancers_are_pure_under_jit_and_vmap(name):
     b = make(name)
     state = b.init(3)
@@ -105,3 +108,46 @@ def test_unknown_names_and_options_are_refused_with_the_nearest():
         balance.get("fixd", weights=ALPHA)
     with pytest.raises(UserError, match="Did you mean 'learning_rate'"):
         balance.get("uncertainty", weights=ALPHA, learning_rat=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "match"),
+    [
+        ("mgda", {"normalise": "l3"}, r"normalise='l3' is unknown\. Did you mean 'l2'"),
+        ("gradvac", {"groups": "foo"}, "groups='foo' is unknown"),
+        ("cagrad", {"rescale": 7}, "rescale=7 is unknown"),
+        ("cagrad", {"c": -0.1}, "c=-0.1: it must be from 0"),
+        ("uw", {"learning_rate": 0.0}, "learning_rate=0.0: it must be above 0"),
+        ("dwa", {"steps_per_epoch": 1.5}, "steps_per_epoch=1.5 is not a whole number"),
+        ("graddrop", {"leak": 2.0}, "leak=2.0: it must be from 0 to 1"),
+        ("nash", {"max_norm": "1"}, "max_norm='1' is not a number"),
+        ("famo", {"floor": 0.1}, "floor=0.1: give one value per task"),
+        ("fairgrad", {"alpha": 0.0}, "alpha=0.0 must be above 0"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(name, options, match):
+    with pytest.raises(UserError, match=match):
+        balance.get(name, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("ew", {"weights": ALPHA}), ("uw", {"weights": ALPHA}), ("famo", {"floor": ALPHA}),
+     ("stch", {"ideal": ALPHA}), ("pcd", {"primary": 5})],
+)  # fmt: skip
+def test_options_of_another_number_of_tasks_are_refused(name, options):
+    with pytest.raises(UserError, match="there are 5 tasks"):
+        balance.get(name, **options).init(5)
+
+
+def test_names_say_what_a_balancer_needs():
+    assert balance.NAMES["ew"] == "losses"
+    assert balance.NAMES["nash"] == "gram"
+    assert balance.NAMES["modo"] == "cross_gram"
+    assert balance.NAMES["moco"] == "grads"
+    assert balance.NAMES["famo"] == "losses_after"
+
+
+def test_methods_that_remember_gradients_ask_for_their_shape():
+    with pytest.raises(UserError, match="'moco' remembers gradients"):
+        balance.get("moco").init(3)

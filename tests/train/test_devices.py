@@ -28,13 +28,25 @@ def test_losses_agree_over_20_steps(both):
     assert np.abs(one[0] - one[-1]).max() > 0.01, "something was learned"
 
 
+@pytest.mark.parametrize("level", ["representation", "shared"])
+def test_the_gramian_is_that_of_the_mean_gradient(both, level):
+    """Eight devices have an eighth of the rows each; the mean of their Gramians is another one."""
+    one, eight = (both[level][n]["seen"] for n in ("1", "8"))
+    assert len(one) == len(eight) == 4
+    for a, b in zip(one, eight, strict=True):
+        for name in ("weights", "balance/norm"):
+            np.testing.assert_allclose(b[name], a[name], rtol=1e-3)
+        np.testing.assert_allclose(b["balance/cosine"], a["balance/cosine"], atol=1e-4)
+    assert np.ptp(one[-1]["weights"]) > 1e-3
+
+
 def test_each_device_holds_an_eighth_of_the_batch(both):
     assert both["1"]["device_bytes"] == [both["1"]["batch_bytes"]]
     assert both["8"]["device_bytes"] == [both["8"]["batch_bytes"] // 8] * 8
 
 
 def test_one_compilation_a_planned_shape_and_one_fetch_a_step(both):
-    for found in both.values():
+    for found in (both["1"], both["8"]):
         assert 1 <= found["compiled"] <= found["planned"] <= 2
         assert found["fetches"] == 20
 
