@@ -128,7 +128,8 @@ class Job:
         def make(key: Any, one: Any, encoder: Any, prior: Any) -> TrainState:
             tables = self.model.init_tables(key, prior)
             params, n_tasks = self.model.init(key, one, encoder), len(self.model.tasks)
-            return state.create(params, tables, tx, balancer, n_tasks, key, balancing)
+            reached = self.model.reached_heads
+            return state.create(params, tables, tx, balancer, n_tasks, key, balancing, reached)
 
         first = (*self._first(), log_prior(self.data))
         shardings = state_sharding(self.mesh, jax.eval_shape(make, *first))
@@ -305,6 +306,12 @@ def make_balancer(
     alpha = tuple(t.weight for t in config.tasks)
     options: dict[str, Any] = dict(b.options)
     known = balance.options(b.name)
+    if len(options) < len(b.options):
+        raise UserError(f"balance.options: one of {[k for k, _ in b.options]} is given twice")
+    if "weights" in options:
+        raise UserError("balance.options: weights are the tasks' own: set tasks.NAME.weight")
+    if b.points and b.name != "scheduled":
+        raise UserError(f"balance.points: {b.name!r} has no schedule; only 'scheduled' has")
     if "steps_per_epoch" in known:
         options.setdefault("steps_per_epoch", steps_per_epoch)
     if "weights" in known:

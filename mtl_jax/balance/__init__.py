@@ -18,7 +18,7 @@ from mtl_jax.balance.fixed import RLW, Fixed, Scheduled
 from mtl_jax.balance.gradnorm import GradNorm
 from mtl_jax.balance.mgda import MGDA
 from mtl_jax.balance.moving import DBMTL, ExcessMTL, GradDrop, MoCo
-from mtl_jax.balance.options import check_options
+from mtl_jax.balance.options import checked
 from mtl_jax.balance.scalarize import GLS, STCH
 from mtl_jax.balance.stats import Balancer, Stats, Update
 from mtl_jax.balance.surgery import GradVac, PCGrad
@@ -70,8 +70,7 @@ NAMES: dict[str, str] = {name: cls.needs for name, cls in _BALANCERS.items()}
 def get(name: str, **options: Any) -> Balancer:
     """The balancer of that name; UserError for names and options unknown or without sense."""
     cls = choose(_BALANCERS, name, "balancer")
-    check_options(cls, name, options)
-    balancer: Balancer = cls(**options)
+    balancer: Balancer = cls(**checked(cls, name, options))
     return balancer
 
 

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from mtl_jax.balance.gramian import correlation, over
 from mtl_jax.balance.solvers import fair
 from mtl_jax.balance.stats import Stats, Update
-from mtl_jax.core.errors import UserError
 from mtl_jax.core.types import Array
 
 STATIONARY = 1e-6  # squared length of a convex combination of unit gradients that counts as 0
@@ -73,10 +72,6 @@ class FairGrad:
     alpha: float = 1.0
     needs: ClassVar[str] = "gram"
     ahead: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if not self.alpha > 0.0:
-            raise UserError(f"balancer 'fairgrad': alpha={self.alpha!r} must be above 0")
 
     def init(self, n_tasks: int, grads_like: Any = None) -> Any:
         """No state."""

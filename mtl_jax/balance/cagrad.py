@@ -50,4 +50,5 @@ class CAGrad:
         y = mean * y * jnp.minimum(1.0, over(jnp.float32(self.c), length))
         weights = jnp.where(stats.present > 0, 1.0 / n + over(y, d), 0.0)
         by = {0: 1.0, 1: 1.0 + self.c**2, 2: 1.0 + self.c}[self.rescale]
-        return Update(weights / by, state, {"residual": residual})
+        there = (mean > 3e-6) & (self.c > 0)  # else the update is the mean itself
+        return Update(weights / by, state, {"residual": jnp.where(there, residual, 0.0)})

@@ -93,7 +93,7 @@ class PCD:
         return {"square": zeros, "seen": zeros}
 
     def update(self, stats: Stats, state: Any, key: Array) -> Update:
-        """Weights; all 0 where the primary task is absent or has no gradient."""
+        """Weights; 0 and stationary = 1 where nothing keeps all progress, or primary has none."""
         assert stats.gram is not None
         c = correlation(stats.gram, stats.present)
         first = jnp.arange(c.d.shape[0]) == self.primary
@@ -114,4 +114,5 @@ class PCD:
         stretch = c.d[self.primary] / jnp.where(none, 1.0, length)
         weights = jnp.where(none, 0.0, over(x, c.d) * stretch)
         new = keep_absent(stats.present, {"square": square, "seen": seen}, state)
-        return Update(weights, new, {"residual": qp_residual(A, b, v)})
+        info = {"residual": qp_residual(A, b, v), "stationary": none.astype(jnp.float32)}
+        return Update(weights, new, info)

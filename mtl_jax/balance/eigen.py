@@ -29,7 +29,8 @@ class IMTLG:
     """Equal projections of the update on all unit gradients, weights that sum to 1.
 
     (Liu et al., ICLR 2021.) w = u / |g|, C u = 1, by the pseudo-inverse where rows depend on each
-    other; tasks without a gradient have no part in it. Weights may be negative.
+    other; tasks without a gradient have no part in it. Weights may be negative, and where their sum
+    is before it is made 1, the definition's update leads uphill for every task: info "ascends".
     """
 
     needs: ClassVar[str] = "gram"
@@ -40,16 +41,17 @@ class IMTLG:
         return ()
 
     def update(self, stats: Stats, state: Any, key: Array) -> Update:
-        """Weights; 0 and stationary = 1 where their sum is 0, that is, no update suits all."""
+        """Weights; 0 and stationary = 1 where they sum to 0 or C u = 1 has no solution."""
         assert stats.gram is not None
         c = correlation(stats.gram, stats.present)
         u, residual = pseudo_inverse(c)
         least = jnp.min(jnp.where(c.active, c.d, jnp.inf))
         w = u * over(jnp.broadcast_to(least, u.shape), c.d)
         total = jnp.sum(w)
-        none = jnp.abs(total) <= 10 * EPS * jnp.sum(jnp.abs(w))
+        none = (jnp.abs(total) <= 10 * EPS * jnp.sum(jnp.abs(w))) | (residual > 1e-2)
         weights = jnp.where(none, 0.0, w / jnp.where(none, 1.0, total))
         info = {"residual": residual, "stationary": none.astype(jnp.float32)}
+        info["ascends"] = (total < 0).astype(jnp.float32)
         return Update(weights, state, info)
 
 
@@ -127,12 +129,9 @@ class AlignedMTL:
         assert stats.gram is not None
         c = correlation(stats.gram, stats.present)
         d, _ = unit_norms(c.d, c.active)
-        columns = principal_columns(c.C, jnp.where(c.active, d, 0.0))  # longest first
+        columns, rank = principal_columns(c.C, jnp.where(c.active, d, 0.0))
         square = jnp.sum(columns * columns, 1)
-        # Dependent rows are a matter of C, however far apart the norms are.
-        own = jnp.linalg.eigvalsh(c.C)
-        rank = jnp.sum(own > 10 * EPS * own[-1]) - jnp.sum(~c.active)
-        kept = (jnp.arange(len(square)) < rank) & (square > 0)
+        kept = square > 0
         last = jnp.maximum(rank - 1, 0)
         if self.scale == "min":
             scale = square[last]

@@ -12,17 +12,17 @@ from mtl_jax.balance.stats import Stats
 from mtl_jax.core.types import Array
 
 
-class Epochs(NamedTuple):
-    """step []: updates so far; of each task [T]: total and number of losses, their epoch."""
+def epoch_of(stats: Stats, steps_per_epoch: int) -> Array:
+    """The epoch of this step []."""
+    return stats.step // steps_per_epoch
 
-    step: Array
+
+class Epochs(NamedTuple):
+    """Of each task [T]: total and number of losses, and their epoch."""
+
     total: Array
     number: Array
     epoch: Array
-
-    def now(self, steps_per_epoch: int) -> Array:
-        """The epoch that this update belongs to []."""
-        return self.step // steps_per_epoch
 
     def mean(self) -> Array:
         """Mean loss [T] of the epoch remembered; 0 where there is none."""
@@ -30,7 +30,7 @@ class Epochs(NamedTuple):
 
     def over(self, stats: Stats, steps_per_epoch: int) -> Array:
         """Whether a present task's remembered epoch is over [T]: `mean` is its mean."""
-        earlier = self.epoch < self.now(steps_per_epoch)
+        earlier = self.epoch < epoch_of(stats, steps_per_epoch)
         return (stats.present > 0) & earlier & (self.number > 0)
 
     def add(self, stats: Stats, steps_per_epoch: int) -> "Epochs":
@@ -38,14 +38,13 @@ class Epochs(NamedTuple):
         there = stats.present > 0
         goes_on = jnp.where(self.over(stats, steps_per_epoch), 0.0, 1.0)
         return Epochs(
-            self.step + 1,
             jnp.where(there, self.total * goes_on + stats.losses, self.total),
             jnp.where(there, self.number * goes_on + 1.0, self.number),
-            jnp.where(there, self.now(steps_per_epoch), self.epoch),
+            jnp.where(there, epoch_of(stats, steps_per_epoch), self.epoch),
         )
 
 
 def start(n_tasks: int) -> Any:
     """No epoch has begun."""
     zeros = jnp.zeros((n_tasks,), jnp.float32)
-    return Epochs(jnp.zeros((), jnp.int32), zeros, zeros, jnp.zeros((n_tasks,), jnp.int32))
+    return Epochs(zeros, zeros, jnp.zeros((n_tasks,), jnp.int32))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from mtl_jax.balance.keep import softmax_of
 from mtl_jax.balance.options import check_length
 from mtl_jax.balance.stats import Stats, Update
+from mtl_jax.core.errors import UserError
 from mtl_jax.core.types import Array
 
 
@@ -30,7 +31,7 @@ class Fixed:
 
     def init(self, n_tasks: int, grads_like: Any = None) -> Any:
         """No state."""
-        check_length("fixed", "weights", self.weights, n_tasks)
+        check_length("ew", "weights", self.weights, n_tasks)
         return ()
 
     def update(self, stats: Stats, state: Any, key: Array) -> Update:
@@ -54,6 +55,9 @@ class Scheduled:
         """No state."""
         check_length("scheduled", "weights", self.weights, n_tasks)
         check_length("scheduled", "points", self.points, n_tasks)
+        for steps in ([step for step, _ in p] for p in self.points):
+            if steps != sorted(set(steps)):
+                raise UserError(f"balancer 'scheduled': points: the steps {steps} do not rise")
         return ()
 
     def update(self, stats: Stats, state: Any, key: Array) -> Update:

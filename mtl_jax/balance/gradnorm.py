@@ -47,7 +47,7 @@ class GradNorm:
         now: epochs.Epochs = state["now"]
         over = now.over(stats, self.steps_per_epoch) & (state["first"] == 0)
         first = jnp.where(over, now.mean(), state["first"])
-        learning = (now.now(self.steps_per_epoch) > 0).astype(jnp.float32)
+        learning = (epochs.epoch_of(stats, self.steps_per_epoch) > 0).astype(jnp.float32)
 
         def weights_of(s: Array) -> Array:
             return jnp.sum(present) * softmax_of(s, present)

@@ -2,7 +2,7 @@
 
 An eigenvalue routine finds the eigenvalues of G to eps times the largest one: with row norms 1e4
 apart the small ones are rounding. One-sided Jacobi rotations of the columns of DL, where G = DL L'D
-with L the Cholesky factor of the correlation matrix, find each to eps times the condition of that
+with L a factor of the correlation matrix, find each to eps times the condition of that
 matrix (Demmel and Veselic, SIAM J. Matrix Anal. 13(4), 1992).
 """
 
@@ -11,19 +11,23 @@ import jax.numpy as jnp
 
 from mtl_jax.core.types import Array
 
-SWEEPS = 6
+SWEEPS = 8
 
 
-def principal_columns(C: Array, d: Array) -> Array:
-    """Rows sigma_j u_j [T, T] with G = diag(d) C diag(d) = sum_j sigma_j^2 u_j u_j', in no order.
+def principal_columns(C: Array, d: Array) -> tuple[Array, Array]:
+    """(rows sigma_j u_j [T, T], longest first, rank []): G = diag(d) C diag(d) = sum sigma^2 uu'.
 
-    d: at most 1, 0 where a task takes no part (its sigma is then 0).
+    d: at most 1, 0 where a task takes no part. rank: of C, told at 1e-6 of its largest eigenvalue;
+    the rows beyond it are 0.
     """
     n = C.shape[0]
-    order = jnp.argsort(-d)  # the factor of a graded matrix is nearly orthogonal when it descends
-    eye = jnp.eye(n, dtype=jnp.float32)
-    L = jnp.linalg.cholesky(C[order][:, order] + 3e-7 * eye)
-    X = (d[order][:, None] * L).T  # columns of DL as rows
+    values, vectors = jnp.linalg.eigh(C)
+    kept = values > 1e-6 * values[-1]
+    factor = vectors * jnp.sqrt(jnp.where(kept, values, 0.0))
+    order = jnp.argsort(-d)
+    # Triangular and descending, a graded factor's columns are nearly orthogonal to begin with; QR
+    # is exact to the length of each row of `factor`, and leaves the wide to the short.
+    X = jnp.linalg.qr((d[:, None] * factor)[order].T, mode="r")
     if n % 2:
         X = jnp.concatenate([X, jnp.zeros((1, n))])
     half = len(X) // 2
@@ -44,4 +48,6 @@ def principal_columns(C: Array, d: Array) -> Array:
     p, q = jax.lax.fori_loop(0, SWEEPS * max(len(X) - 1, 1), turn, (X[:half], X[half:]))
     found = jnp.concatenate([p, q])
     found = found[jnp.argsort(-jnp.sum(found * found, 1))[:n]]
-    return jnp.zeros_like(found).at[:, order].set(found)
+    rank = jnp.sum(kept) - jnp.sum(d == 0)
+    found = jnp.where((jnp.arange(n) < rank)[:, None], found, 0.0)
+    return jnp.zeros_like(found).at[:, order].set(found), rank

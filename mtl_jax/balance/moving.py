@@ -24,11 +24,15 @@ def zeros_like_grads(name: str, n_tasks: int, grads_like: Any) -> Any:
     return jax.tree.map(lambda x: jnp.zeros((n_tasks, *x.shape), jnp.float32), grads_like)
 
 
+def _column(values: Array, like: Array) -> Array:
+    return values.reshape(-1, *(1,) * (like.ndim - 1))
+
+
 def combined(weights: Array, grads: Any) -> Any:
     """sum_t w_t g_t for a tree with leaves [T, ...]; tasks of weight 0 may hold anything."""
 
     def one(g: Array) -> Array:
-        w = weights.reshape(-1, *(1,) * (g.ndim - 1))
+        w = _column(weights, g)
         return jnp.sum(jnp.where(w != 0, w * g, 0.0), 0)
 
     return jax.tree.map(one, grads)
@@ -36,7 +40,7 @@ def combined(weights: Array, grads: Any) -> Any:
 
 def _scaled(by: Array, grads: Any) -> Any:
     """by_t g_t, a tree with leaves [T, ...]."""
-    return jax.tree.map(lambda g: by.reshape(-1, *(1,) * (g.ndim - 1)) * g, grads)
+    return jax.tree.map(lambda g: _column(by, g) * g, grads)
 
 
 def _norms(grads: Any) -> Array:
@@ -79,10 +83,6 @@ class MoCo:
         new = {"y": y, "w": w, "seen": seen}
         new = keep_absent(present, new, state)
         return Update(w * by, new, {"w": w}, combined(w, y))
-
-
-def _column(values: Array, like: Array) -> Array:
-    return values.reshape(-1, *(1,) * (like.ndim - 1))
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class ExcessMTL:
         squares = jax.tree.map(lambda s, g: s + jnp.square(g), state["squares"], grads)
 
         def risk(s: Array, g: Array) -> Array:
-            parts = jnp.square(g) / jnp.sqrt(s + 1e-7)
+            parts = over(jnp.square(g), jnp.sqrt(s))
             return jnp.sum(parts.reshape(parts.shape[0], -1), -1)
 
         excess = jnp.sum(jnp.stack(jax.tree.leaves(jax.tree.map(risk, squares, grads))), 0)
@@ -150,7 +150,10 @@ class ExcessMTL:
         log_w = state["log_w"] + jnp.where(known, self.step_size * relative, 0.0)
         n = jnp.sum(present)
         weights = n * softmax_of(log_w, present)
-        # One constant off all keeps the logs small and changes no weight.
+        # What the present tasks weigh together stays, so that one that was away has lost nothing.
+        there = present > 0
+        total, before = (jax.nn.logsumexp(x, where=there) for x in (log_w, state["log_w"]))
+        log_w = log_w - jnp.where(there.any(), total - before, 0.0)
         new = {
             "squares": squares,
             "log_w": log_w,

@@ -72,7 +72,7 @@ class STCH:
             z = jnp.asarray(self.ideal, jnp.float32) if self.ideal else jnp.zeros_like(losses)
             return Update(p * softmax_of(p * (losses - z) / self.mu, present), state, {})
         now, nadir = state["now"], state["nadir"]
-        epoch = now.now(self.steps_per_epoch)
+        epoch = epochs.epoch_of(stats, self.steps_per_epoch)
         warm = now.over(stats, self.steps_per_epoch) & (epoch > self.warmup_epochs)
         nadir = jnp.where(warm & (nadir == 0), now.mean(), nadir)
         safe = jnp.maximum(losses, TINY)

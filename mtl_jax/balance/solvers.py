@@ -107,13 +107,16 @@ def fair(C: Array, kappa: Array, active: Array, alpha: float) -> tuple[Array, Ar
     """
     power = 1.0 - 1.0 / alpha
     own = active.astype(jnp.float32)
+    log_kappa = jnp.where(active, jnp.log(jnp.where(active, kappa, 1.0)), 0.0)
     shares = jnp.array([1.0, 0.8, 0.6, 0.4, 0.25, 0.12, 0.06, 0.03, 0.01])
 
-    def parts(u: Array) -> tuple[Array, Array]:
-        return u * (C @ u), own * kappa * u**power
+    def parts(x: Array) -> tuple[Array, Array, Array]:
+        """u = e^x, u (C u) and kappa u^power, 0 where a task is not active."""
+        u = own * jnp.exp(x)
+        return u, u * (C @ u), own * jnp.exp(log_kappa + power * x)
 
-    def step(_: Array, u: Array) -> Array:
-        pull, push = parts(u)
+    def step(_: Array, x: Array) -> Array:
+        u, pull, push = parts(x)
         H = C * u[:, None] * u[None, :] + jnp.diag(push / alpha + (1.0 - own))
         diagonal = jnp.sqrt(jnp.diagonal(H))
         solve = _factored(H / diagonal[:, None] / diagonal[None, :] + RIDGE * jnp.eye(len(u)))
@@ -122,18 +125,21 @@ def fair(C: Array, kappa: Array, active: Array, alpha: float) -> tuple[Array, Ar
         lengths = jnp.append(longest * shares, jnp.minimum(1.0, longest))
 
         def slope(t: Array) -> Array:
-            x = jnp.where(active, u * (1.0 + t * towards), 1.0)
-            pull, push = parts(x * own + (1.0 - own))
-            return jnp.abs(jnp.sum(own * towards / (1.0 + t * towards) * (pull - push)))
+            _, pull, push = parts(x + jnp.log1p(t * towards))
+            return jnp.abs(jnp.sum(towards / (1.0 + t * towards) * (pull - push)))
 
         slopes = jax.vmap(slope)(lengths)
         best = jnp.argmin(jnp.where(jnp.isfinite(slopes), slopes, jnp.inf))
-        return u * (1.0 + lengths[best] * towards)
+        return x + jnp.log1p(lengths[best] * towards)
 
-    u = jnp.where(active, kappa ** (1.0 / (1.0 + 1.0 / alpha)), 1.0)
-    along = jnp.sum(own * jnp.square(u)) / jnp.maximum((own * u) @ C @ (own * u), 1e-3)
-    u = jnp.where(active, u * along ** (1.0 / (1.0 + 1.0 / alpha)), 1.0)
-    u = jax.lax.fori_loop(0, 24, step, u)
-    pull = u * (C @ (u * own))
-    miss = jnp.abs(pull / jnp.where(active, kappa * u**power, 1.0) - 1.0)
-    return u * own, jnp.max(jnp.where(active, miss, 0.0))
+    root = 1.0 / (1.0 + 1.0 / alpha)
+    x = root * log_kappa  # the answer for orthogonal gradients, then the best multiple of it
+    u, pull, push = parts(x)
+    x = x + root * jnp.log(
+        jnp.sum(push) / jnp.maximum(jnp.sum(pull), 1e-3 * jnp.sum(u * u)) + FLOOR
+    )
+    # The flatter the power, the longer the way where norms lie far apart.
+    x = jax.lax.fori_loop(0, 24 if alpha <= 3.0 else 64, step, x)
+    u, pull, push = parts(x)
+    miss = jnp.abs(pull / jnp.where(active, push, 1.0) - 1.0)
+    return u, jnp.max(jnp.where(active, miss, 0.0))

@@ -31,9 +31,14 @@ def as_optax(
     state = tx.init(params)
     updates, state = tx.update(task_grads, state, params, losses=L)
 
-    losses [T] is always needed, present [T] where tasks may be absent, cross_gram and losses_after
-    (with the losses before) where the balancer asks for them.
+    losses [T] is always needed, present [T] where tasks may be absent, cross_gram [T, T] where the
+    balancer asks for it. UserError for FAMO, which looks at the losses after the step, and groups.
     """
+
+    if getattr(balancer, "groups", "whole") != "whole":
+        raise UserError("as_optax: it knows no groups of parameters; use groups='whole'")
+    if balancer.needs == "losses_after":
+        raise UserError("as_optax: this balancer needs the losses after the step: call it yourself")
 
     def init(params: Any) -> BalancedState:
         inner = balancer.init(n_tasks, params)
@@ -42,7 +47,7 @@ def as_optax(
     def update(
         updates: Any, state: BalancedState, params: Any = None, *, losses: Array,
         present: Array | None = None, cross_gram: Array | None = None,
-        losses_after: Array | None = None, **extra: Any,
+        **extra: Any,
     ) -> tuple[Any, BalancedState]:  # fmt: skip
         for leaf in jax.tree.leaves(updates):
             if leaf.shape[:1] != (n_tasks,):
@@ -50,10 +55,12 @@ def as_optax(
                     f"as_optax: an update has the shape {leaf.shape}; its first axis must be the "
                     f"{n_tasks} tasks"
                 )
+        if balancer.needs == "cross_gram" and cross_gram is None:
+            raise UserError("as_optax: this balancer needs update(..., cross_gram=J1 J2')")
         there = jnp.ones(n_tasks) if present is None else present
         gram = gramian(updates) if balancer.needs == "gram" else None
         grads = updates if balancer.needs == "grads" else None
-        stats = Stats(losses, there, state.step, gram, cross_gram, grads, losses_after)
+        stats = Stats(losses, there, state.step, gram, cross_gram, grads)
         found = balancer.update(stats, state.inner, key_for(state.key, "balance", state.step))
         whole = combined(found.weights, updates) if found.direction is None else found.direction
         return whole, BalancedState(found.state, state.step + 1, state.key)

@@ -31,7 +31,7 @@ class Uncertainty:
 
     def init(self, n_tasks: int, grads_like: Any = None) -> Any:
         """s [T] and Adam's moments."""
-        check_length("uncertainty", "weights", self.weights, n_tasks)
+        check_length("uw", "weights", self.weights, n_tasks)
         s = jnp.full((n_tasks,), self.start, jnp.float32)
         return {"s": s, "adam": optax.adam(self.learning_rate).init(s)}
 

@@ -19,6 +19,7 @@ from mtl_jax.nn.config import ModelConfig
 from mtl_jax.nn.encoder import Encoder, EncoderConfig
 from mtl_jax.nn.pooling import pool, pool_rows
 from mtl_jax.nn.towers import Heads, LabelStats, Outputs, Representation, Towers
+from mtl_jax.nn.trunks import reached_heads
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Model:
     cut: int = 0
     mu: float = 0.0
     unseen: tuple[float, ...] | None = None
+
+    @property
+    def reached_heads(self) -> tuple[str, ...]:
+        """Tasks whose heads are not theirs alone, see `trunks.reached_heads`."""
+        return reached_heads(self.config)
 
     def init(self, key: Array, batch: Batch, encoder: Params | None) -> dict[str, Params]:
         """Parameters for a batch of one accumulation slice; `encoder` is the trainable part."""

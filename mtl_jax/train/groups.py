@@ -12,8 +12,13 @@ from mtl_jax.core.types import Array
 OWN = re.compile(r"^heads/(head_|(.*/)?task_)")
 
 
-def is_own(path: str) -> bool:
-    """Whether a parameter's path is one task's own: a head, or a trunk's part for one task."""
+def is_own(path: str, reached: tuple[str, ...] = ()) -> bool:
+    """Whether a parameter's path is one task's own: a head, or a trunk's part for one task.
+
+    reached: tasks whose heads other tasks' losses reach, which makes them shared.
+    """
+    if path.split("/")[1:2] and path.split("/")[1] in {f"head_{t}" for t in reached}:
+        return False
     return bool(OWN.search(path))
 
 

@@ -26,11 +26,11 @@ def holds(balancer: Balancer, config: BalanceConfig) -> bool:
 
 
 def hold(inner: Any, balancer: Balancer, n_tasks: int) -> Held:
-    """Before the first look: all weights 1."""
+    """Before the first look: all weights 0, and so until a look finds a task present."""
     ones, square = jnp.ones(n_tasks), jnp.eye(n_tasks)
     stats = Stats(ones, ones, jnp.int32(0), square, square)
     key = jax.random.PRNGKey(0)
     info = jax.eval_shape(lambda: balancer.update(stats, inner, key).info)
     seen = jax.eval_shape(lambda: telemetry(square, ones))
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (info, seen))
-    return Held(inner, ones, *zeros)
+    return Held(inner, jnp.zeros(n_tasks), *zeros)

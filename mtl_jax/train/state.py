@@ -35,6 +35,7 @@ def create(
     n_tasks: int,
     key: Array,
     balance: BalanceConfig | None = None,
+    reached: tuple[str, ...] = (),
 ) -> TrainState:
     """The state of step 0; call it inside one jit with out-shardings."""
     balance = balance or BalanceConfig()
@@ -44,6 +45,8 @@ def create(
         tables=table_values,
         opt=tx.init(params),
         table_opt=tables.init(table_values),
-        balancer=task_gradients.start(balancer, balance, params, tuple(table_values), n_tasks),
+        balancer=task_gradients.start(
+            balancer, balance, params, tuple(table_values), n_tasks, reached
+        ),
         key=key,
     )

@@ -65,7 +65,7 @@ def make_step(
         if balancer.needs != "losses_after":
             return found.update.state
         after = after_losses(state, params, new_tables, batch) / jnp.maximum(found.counts, 1.0)
-        present = (found.counts > 0).astype(jnp.float32)
+        present = ((found.counts > 0) & (own_weight > 0)).astype(jnp.float32)
         both = Stats(found.losses * own_weight, present, state.step)
         both = both._replace(losses_after=after * own_weight)
         return balancer.update(
@@ -90,7 +90,9 @@ def make_step(
             rate(state.step), (state.step + 1).astype(jnp.float32), finite, model.config.width,
         )  # fmt: skip
         told = balancer_state(state, found, params, new_tables, batch)
-        told = jax.tree.map(lambda n, o: jnp.where(finite, n, o), told, state.balancer)
+        sound = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(told)]
+        kept = jnp.all(jnp.stack([finite, *sound]))  # losses after a wild step may be anything
+        told = jax.tree.map(lambda n, o: jnp.where(kept, n, o), told, state.balancer)
         weights = flat_weights(found.update)
         metrics = {
             "loss_sum": found.losses * found.counts,

@@ -59,6 +59,8 @@ def check_level(balancer: Balancer, config: BalanceConfig, slices: int) -> None:
     if config.gram_every < 1:
         raise UserError(f"balance.gram_every={config.gram_every}: it must be 1 or more")
     if needs in ("losses", "losses_after"):
+        if config.gram_every > 1:
+            raise UserError(f"balance.gram_every={config.gram_every}: {name!r} reads no gradients")
         return
     if needs == "cross_gram" and level == "representation":
         raise UserError(
@@ -81,10 +83,15 @@ def check_level(balancer: Balancer, config: BalanceConfig, slices: int) -> None:
 
 
 def start(
-    balancer: Balancer, config: BalanceConfig, params: Tree, tables: tuple[str, ...], n_tasks: int
+    balancer: Balancer,
+    config: BalanceConfig,
+    params: Tree,
+    tables: tuple[str, ...],
+    n_tasks: int,
+    reached: tuple[str, ...] = (),
 ) -> Any:
-    """The balancer's first state; inside jit."""
-    like: Any = _shared_only(params)
+    """The balancer's first state; inside jit. reached: see `groups.is_own`."""
+    like: Any = _shared_only(params, reached)
     if getattr(balancer, "groups", "whole") != "whole":
         # One target per group; the tables' rows are groups of their own.
         like = group_names(balancer.groups, like, tables)  # type: ignore[attr-defined]
@@ -101,6 +108,7 @@ def make_gradients(
     halved = balancer.needs == "cross_gram"
     looks = balancer.needs not in ("losses", "losses_after")
     unit = looks and config.heads == "unit"
+    reached = getattr(model, "reached_heads", ())
 
     def gradients(state: Any, batch: Batch) -> Found:
         key = key_for(state.key, "dropout", state.step)
@@ -113,7 +121,8 @@ def make_gradients(
         check_level(balancer, config, n)
 
         counts = label_counts(model.tasks, batch)
-        present = (counts > 0).astype(jnp.float32)
+        # A task that weighs nothing has no part in balancing, as one without labelled rows.
+        present = ((counts > 0) & (own_weight > 0)).astype(jnp.float32)
         # What is differentiated: a loss a task, or one a task and half of the rows. `mix` makes
         # the tasks' losses of them.
         split = (lambda b: [_half(model, b, h) for h in (0, 1)]) if halved else (lambda b: [b])
@@ -153,7 +162,7 @@ def make_gradients(
             """Shared parameters by weights w [T], a task's own by 1 or w."""
             g_heads, g_rep = c.up(w @ mix)
             if unit:
-                g_heads = _choose_own(c.up(jnp.ones(T) @ mix)[0], g_heads)
+                g_heads = _choose_own(c.up(jnp.ones(T) @ mix)[0], g_heads, reached)
             g_low, g_rows = c.low(g_rep)
             return {**g_low, **g_heads}, g_rows
 
@@ -218,11 +227,13 @@ def make_gradients(
             at_rep = _stack([z for _, z in found])
             if config.level == "representation":
                 return at_rep
-            J = _last_shared(_stack([h for h, _ in found]), config.last_shared)
+            J = _last_shared(_stack([h for h, _ in found]), config.last_shared, reached)
             if not J:  # it lies below the representation
-                J = jax.lax.map(lambda z: _last_shared(c.low(z)[0], config.last_shared), at_rep)
+                J = jax.lax.map(
+                    lambda z: _last_shared(c.low(z)[0], config.last_shared, reached), at_rep
+                )
             if not J:
-                _refuse_last_shared(config.last_shared, {**low, **heads})
+                _refuse_last_shared(config.last_shared, {**low, **heads}, reached)
             return J
 
         def by_level() -> tuple[Tree, Tree, Array, Update, Any]:
@@ -234,7 +245,7 @@ def make_gradients(
                 w = update.weights @ mix
                 own = _sum([h for h, _ in found], jnp.ones(T) @ mix if unit else w)
                 # Of this pass only what the heads share is used, and the rest is not compiled.
-                g_heads = _choose_own(own, c.up(w)[0])
+                g_heads = _choose_own(own, c.up(w)[0], reached)
                 g_rep = combined(w, _stack([z for _, z in found]))
                 g_low, g_rows = c.low(g_rep if update.direction is None else update.direction)
                 return {**g_low, **g_heads}, g_rows, c.raw, update, seen
@@ -269,10 +280,10 @@ def make_gradients(
                 return {**J_low, **_stack([h for h, _ in found])}, J_rows, c.raw, c.losses
 
             J, J_rows, raw, losses = over_slices(one)
-            update, seen = balanced(losses, {"params": _shared_only(J), "rows": J_rows})
-            grads, r = _apply(update, mix, J, J_rows, getattr(balancer, "groups", "whole"))
+            update, seen = balanced(losses, {"params": _shared_only(J, reached), "rows": J_rows})
+            grads, r = _apply(update, mix, J, J_rows, getattr(balancer, "groups", "whole"), reached)
             own = combined(jnp.ones(T) @ mix if unit else flat_weights(update) @ mix, J)
-            return _choose_own(own, grads), r, raw, update, seen
+            return _choose_own(own, grads, reached), r, raw, update, seen
 
         if not looks:
             found = by_losses()
@@ -321,10 +332,12 @@ def _every(
     return jax.lax.cond(state.step % config.gram_every == 0, looking, holding)
 
 
-def _apply(update: Update, mix: Array, J: Tree, J_rows: Tree, groups: str) -> tuple[Tree, Tree]:
+def _apply(
+    update: Update, mix: Array, J: Tree, J_rows: Tree, groups: str, reached: tuple[str, ...]
+) -> tuple[Tree, Tree]:
     """The update of parameters and rows from the gradients of every task [m, ...]."""
     if update.weights.ndim == 2:  # a row of weights for each group
-        names = group_names(groups, _shared_only(J), tuple(J_rows))
+        names = group_names(groups, _shared_only(J, reached), tuple(J_rows))
         by_name = dict(zip(names, update.weights @ mix, strict=True))
         none = jnp.zeros(mix.shape[1])  # for a task's own
 
@@ -359,16 +372,16 @@ def _half(model: Any, batch: Batch, h: int) -> Batch:
     return {**batch, **masks}
 
 
-def _choose_own(own: Tree, shared: Tree) -> Tree:
+def _choose_own(own: Tree, shared: Tree, reached: tuple[str, ...]) -> Tree:
     """Leaves of `own` where a parameter is a task's own, of `shared` elsewhere."""
-    mine = map_by_path(lambda p, _: is_own(p), shared)
+    mine = map_by_path(lambda p, _: is_own(p, reached), shared)
     return jax.tree.map(lambda m, a, b: a if m else b, mine, {k: own[k] for k in shared}, shared)
 
 
-def _shared_only(tree: Tree) -> Tree:
+def _shared_only(tree: Tree, reached: tuple[str, ...]) -> Tree:
     """The tree's shared leaves by path, as a flat dict."""
     flat = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {path_of(p): x for p, x in flat if not is_own(path_of(p))}
+    return {path_of(p): x for p, x in flat if not is_own(path_of(p), reached)}
 
 
 def _dense(J: Tree) -> Tree:
@@ -376,15 +389,17 @@ def _dense(J: Tree) -> Tree:
     return J["params"] if isinstance(J, dict) and set(J) == {"params", "rows"} else J
 
 
-def _last_shared(grads: Tree, pattern: str) -> Tree:
+def _last_shared(grads: Tree, pattern: str, reached: tuple[str, ...]) -> Tree:
     """The shared leaves that `pattern` names, by path."""
-    return {p: g for p, g in _shared_only(grads).items() if pattern and re.search(pattern, p)}
+    return {
+        p: g for p, g in _shared_only(grads, reached).items() if pattern and re.search(pattern, p)
+    }
 
 
-def _refuse_last_shared(pattern: str, params: Tree) -> None:
+def _refuse_last_shared(pattern: str, params: Tree, reached: tuple[str, ...]) -> None:
     raise UserError(
         f"balance.last_shared={pattern!r} names no shared parameter. Paths look like: "
-        f"{', '.join(list(_shared_only(params))[-6:])}"
+        f"{', '.join(list(_shared_only(params, reached))[-6:])}"
     )
 
 

@@ -43,6 +43,11 @@ TRUNKS: dict[str, Any] = {
 }
 
 
+def reached_heads(config: ModelConfig) -> tuple[str, ...]:
+    """Tasks whose heads other tasks' losses reach as well: those that a chain goes through."""
+    return config.chain[:-1] if config.trunk in ("esmm", "aitm") else ()
+
+
 def last_shared(config: ModelConfig) -> str:
     """A regular expression on full parameter paths: the last layer that all tasks' losses reach.
 

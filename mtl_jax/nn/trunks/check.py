@@ -40,6 +40,8 @@ def check_trunk(config: ModelConfig, tasks: tuple[TaskSpec, ...]) -> None:
     least = 0 if config.trunk == "adatt" else 1
     if config.shared_experts < least:
         _refuse(config, "shared_experts", f"trunk {config.trunk!r} needs {least} or more")
+    if config.trunk == "dselect_k" and config.experts < 2:
+        _refuse(config, "experts", "there is nothing to select from")
     if config.trunk == "dselect_k" and not config.experts_k <= config.experts:
         _refuse(config, "experts_k", f"there are only {config.experts} experts")
     if any(width < 1 for width in config.trunk_widths):
