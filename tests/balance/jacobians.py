@@ -24,6 +24,8 @@ def jacobian(kind, n_tasks, seed=0, scale=1.0, spread=1.0):
     elif kind == "low_rank":
         k = max(n_tasks // 2, 1)
         J = rng.normal(size=(n_tasks, k)) @ rng.normal(size=(k, n))
+    elif kind == "rank_2":
+        J = rng.normal(size=(n_tasks, 2)) @ rng.normal(size=(2, n))
     elif kind == "twins":
         J[-1] = J[0]
     elif kind == "zero_row":

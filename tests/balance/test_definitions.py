@@ -78,7 +78,8 @@ def test_dualproj_is_the_projection_of_the_mean(n_tasks, kind, scale, spread):
 
 @pytest.mark.parametrize("c", [0.4, 1.2])
 @pytest.mark.parametrize(
-    ("n_tasks", "kind", "scale", "spread"), list(cases(kinds=("random", "conflict", "aligned")))
+    ("n_tasks", "kind", "scale", "spread"),
+    list(cases(kinds=("random", "conflict", "aligned", "low_rank", "twins"))),
 )
 def test_cagrad_has_no_duality_gap(n_tasks, kind, scale, spread, c):
     J = jacobian(kind, n_tasks, 4, scale, spread)
@@ -93,16 +94,6 @@ def test_cagrad_has_no_duality_gap(n_tasks, kind, scale, spread, c):
     d = np.linalg.norm(J, axis=1)
     slack = 1e-4 * np.linalg.norm(g0) * d.min() + 5e-6 * np.linalg.norm(g) * d
     assert (J @ g >= bound - slack).all()
-
-
-@pytest.mark.parametrize("c", [0.4])
-@pytest.mark.parametrize("kind", ["low_rank", "twins", "zero_row"])
-def test_cagrad_of_a_singular_gramian_is_in_the_ball(kind, c):
-    J = jacobian(kind, 8, 4)
-    found, g = run("cagrad", J, c=c)
-    assert np.isfinite(g).all()
-    assert np.linalg.norm(g - J.mean(0)) <= c * np.linalg.norm(J.mean(0)) * (1 + 1e-4)
-    assert found.info["residual"] < 1e-3
 
 
 EPS = 1.2e-7
@@ -120,7 +111,9 @@ def allowed(J, w, active):
     return np.maximum(max(1e-4, 10 * EPS * np.linalg.cond(U @ U.T)), 4 * EPS * cancels)
 
 
-@pytest.mark.parametrize(("name", "alpha"), [("nash", 1.0), ("fairgrad", 1.0), ("fairgrad", 2.0)])
+@pytest.mark.parametrize(
+    ("name", "alpha"), [("nash", 1.0), ("fairgrad", 0.5), ("fairgrad", 2.0), ("fairgrad", 5.0)]
+)
 @pytest.mark.parametrize(
     ("n_tasks", "kind", "scale", "spread"),
     list(cases(kinds=("random", "conflict", "aligned", "twins", "zero_row"))),
@@ -147,13 +140,14 @@ def test_a_stationary_gramian_gives_no_update_and_says_so(name, n_tasks):
     np.testing.assert_array_equal(g, 0.0)
 
 
-@every
+@pytest.mark.parametrize(
+    ("n_tasks", "kind", "scale", "spread"),
+    list(cases(kinds=("random", "conflict", "aligned", "zero_row"))),
+)
 def test_imtl_g_and_config_project_alike_on_every_task(n_tasks, kind, scale, spread):
     J = jacobian(kind, n_tasks, 7, scale, spread)
     U, d = units(J)
     U, active = U[d > 0], d > 0
-    if np.linalg.cond(U @ U.T) > 1e4:
-        return  # dependent rows: tested below
     found, g = run("imtl_g", J)
     assert abs(float(np.sum(found.weights)) - 1) < 1e-3
     along = U @ g
@@ -179,7 +173,7 @@ def test_dependent_rows_are_inverted_on_their_span(kind):
 @pytest.mark.parametrize("n_tasks", SIZES)
 def test_aligned_mtl_makes_principal_components_equally_long(n_tasks, scale):
     """Against the singular value decomposition of J, its rank told by the unit rows."""
-    for kind in ("random", "low_rank", "zero_row"):
+    for kind in ("random", "low_rank", "rank_2", "zero_row"):
         for size, spread in SCALES:
             J = jacobian(kind, n_tasks, 9, size, spread)
             found, g = run("aligned_mtl", J, scale=scale, reduce="sum")

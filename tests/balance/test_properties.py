@@ -137,6 +137,18 @@ def test_balancers_run_under_vmap_as_alone(name):
         )
 
 
+def test_graddrop_keeps_one_sign_of_every_entry():
+    J = jacobian("random", 4, 7)
+    up, down = np.where(J > 0, J, 0).sum(0), np.where(J < 0, J, 0).sum(0)
+    shares = []
+    for n in range(200):
+        _, g = run("graddrop", J, key=jax.random.PRNGKey(n))
+        assert (np.isclose(g, up, atol=1e-5) | np.isclose(g, down, atol=1e-5)).all()
+        shares.append(np.isclose(g, up, atol=1e-5))
+    chance = up / (up - down)
+    assert np.abs(np.mean(shares, 0) - chance).max() < 0.15
+
+
 # Identities
 
 

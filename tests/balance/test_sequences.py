@@ -25,7 +25,7 @@ LOSSES = np.array(TOLD["losses"])
 T = J.shape[2]
 
 
-def steps(name, present=None, **options):
+def steps(name, present=None, scale=1.0, **options):
     """Aggregates of every step; two-batch methods move the third batch's gradients."""
     b = balance.get(name, **options)
     like = {"x": jnp.zeros(J.shape[-1])}
@@ -34,7 +34,7 @@ def steps(name, present=None, **options):
     # LibMTL's MoDo moves the third of three batches, its SDMGrad the first
     mover, one, other = {"modo": (2, 0, 1), "sdmgrad": (0, 1, 2)}.get(name, (0, 1, 2))
     for k in range(len(J)):
-        own = J[k, mover]
+        own = J[k, mover] * scale
         grads = {"x": jnp.asarray(own, jnp.float32)}
         L = jnp.asarray(LOSSES[k], jnp.float32)
         pair = [{"x": jnp.asarray(J[k, h], jnp.float32)} for h in (one, other)]
@@ -145,6 +145,28 @@ def test_what_an_absent_task_left_is_there_when_it_comes_back(name):
                 np.testing.assert_array_equal(np.asarray(new)[1], np.asarray(old)[1])
 
 
+@pytest.mark.parametrize("name", ["gradnorm", "excess_mtl", "db_mtl", "moco", "pcd", "gradvac"])
+def test_the_scale_of_gradients_is_no_matter_after_several_steps_either(name):
+    small = steps(name, scale=2.0**-20)
+    for (one, _, _), (other, _, _) in zip(steps(name), small, strict=True):
+        weights = np.asarray(other.weights) * (2.0**-20 if name == "moco" else 1.0)
+        close(weights, one.weights, 1e-3)
+
+
+def test_a_task_that_is_seldom_there_keeps_its_weight():
+    """ExcessMTL raises weights at every step; a task that was away must not be left behind."""
+    b = balance.get("excess_mtl", step_size=0.1)
+    state = b.init(2, {"x": jnp.zeros(3)})
+    grads = {"x": jnp.ones((2, 3))}
+    for k in range(40):
+        present = jnp.array([1.0, 1.0 if k % 5 == 0 else 0.0])
+        stats = balance.Stats(jnp.ones(2), present, jnp.int32(k), grads=grads)
+        state = b.update(stats, state, KEY).state
+    stats = stats._replace(present=jnp.ones(2))
+    weights = b.update(stats, state, KEY).weights
+    assert 0.7 < weights[0] / weights[1] < 1.4
+
+
 def test_as_optax_is_the_balancer_in_a_chain():
     import optax
 
@@ -168,9 +190,15 @@ def test_as_optax_keeps_the_state_of_methods_that_remember():
         close(updates["x"], aggregate, 1e-5)
 
 
-def test_as_optax_refuses_updates_without_a_task_axis():
+def test_as_optax_refuses_what_it_cannot_do():
     from mtl_jax.core.errors import UserError
 
+    for name, options, match in (
+        ("gradvac", {"groups": "layer"}, "knows no groups"),
+        ("famo", {}, "after the step"),
+    ):
+        with pytest.raises(UserError, match=match):
+            balance.as_optax(balance.get(name, **options), T)
     tx = balance.as_optax(balance.get("upgrad"), T)
     with pytest.raises(UserError, match="first axis must be the 4 tasks"):
         tx.update({"x": jnp.zeros(6)}, tx.init({"x": jnp.zeros(6)}), losses=jnp.ones(T))
