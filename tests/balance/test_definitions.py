@@ -8,6 +8,7 @@ import pytest
 from jacobians import SIZES, jacobian, run
 from scipy.optimize import nnls
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 SCALES = ((1.0, 1.0), (1e-6, 1e4), (1e6, 1e4))
 KINDS = ("random", "conflict", "aligned", "low_rank", "twins", "zero_row")
 

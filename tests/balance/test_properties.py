@@ -13,6 +13,7 @@ from jacobians import KEY, close, jacobian, run
 from mtl_jax import balance
 from mtl_jax.balance.gramian import whole
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 GRAM = [n for n, needs in balance.NAMES.items() if needs == "gram"]
 RANDOM = ("pcgrad", "gradvac", "rlw", "graddrop")  # the key decides
 NON_CONFLICTING = (

@@ -19,6 +19,7 @@ from jacobians import KEY, close
 from mtl_jax import balance
 from mtl_jax.balance.gramian import cross, gramian
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 TOLD = json.loads((Path(__file__).parent / "libmtl_sequences.json").read_text())
 J = np.array(TOLD["J"])  # [steps, 3 batches, T, n]
 LOSSES = np.array(TOLD["losses"])
