@@ -1,6 +1,6 @@
 """What balancing by task gradients costs: our step, and TorchJD's and LibMTL's on the same model.
 
-python -m benchmarks.balancing --out=DIR [--quick] [--case=REGEX]
+python -m benchmarks.balancing [--out=DIR] [--quick] [--case=REGEX]
     [--peer_python=PATH] [--libmtl=PATH] [--busy=0.1]
 
 The peers are no dependencies: `pip install "torchjd[full]==0.18.0"` and a clone of
@@ -28,7 +28,7 @@ from benchmarks.report import Row, table, write
 from benchmarks.turns import Unavailable, Worker
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("out", None, "Folder for balancing.json and balancing.md.", required=True)
+flags.DEFINE_string("out", "runs/balancing", "Folder for balancing.json and balancing.md.")
 flags.DEFINE_string("case", "", "Regular expression: only the cases that it is found in.")
 flags.DEFINE_bool("quick", False, "A subset, in about two minutes.")
 flags.DEFINE_string("peer_python", sys.executable, "Interpreter that has torch and torchjd.")

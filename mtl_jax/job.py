@@ -98,7 +98,7 @@ class Job:
         steps = c.train.steps or c.train.epochs * self.stream.steps_per_epoch
         balancer, alpha = make_balancer(c, self.stream.steps_per_epoch)
         balancing = self._balance()
-        shapes = jax.eval_shape(self.model.init, *self._first())
+        shapes = jax.eval_shape(self._params)
         tx = optimiser.make(c.optim, shapes, steps)
         rate = optimiser.schedule(c.optim, steps)
         step = make_step(self.model, balancer, tx, rate, c.optim, balancing, alpha)
@@ -111,11 +111,11 @@ class Job:
             steps, self.workdir, meta,
         )  # fmt: skip
 
-    def _first(self) -> tuple[Any, Any, Any]:
-        """What parameters are made from: key, the first batch of one slice, trained encoder."""
+    def _params(self) -> dict[str, Params]:
         batch = self.stream.batch(0)
         one = {k: v if k.startswith("uniq/") else v[0] for k, v in batch.items()}
-        return jax.random.PRNGKey(self.config.train.seed), one, self.trainable_encoder
+        key = jax.random.PRNGKey(self.config.train.seed)
+        return self.model.init(key, one, self.trainable_encoder)
 
     def _balance(self) -> BalanceConfig:
         """`config.balance`, with the trunk's word on which layer is the last shared one."""
@@ -123,20 +123,20 @@ class Job:
         return dataclasses.replace(b, last_shared=b.last_shared or last_shared(self.config.model))
 
     def _creator(self, tx: Any, balancer: Any, balancing: BalanceConfig) -> Any:
-        """The whole state in one jit with out-shardings; all that a seed changes is an argument."""
+        """The whole state in one jit with out-shardings."""
+        prior = log_prior(self.data)
+        key = jax.random.PRNGKey(self.config.train.seed)
+        reached = self.model.reached_heads
 
-        def make(key: Any, one: Any, encoder: Any, prior: Any) -> TrainState:
+        def make() -> TrainState:
             tables = self.model.init_tables(key, prior)
-            params, n_tasks = self.model.init(key, one, encoder), len(self.model.tasks)
-            reached = self.model.reached_heads
+            params, n_tasks = self._params(), len(self.model.tasks)
             return state.create(params, tables, tx, balancer, n_tasks, key, balancing, reached)
 
-        first = (*self._first(), log_prior(self.data))
-        shardings = state_sharding(self.mesh, jax.eval_shape(make, *first))
+        shardings = state_sharding(self.mesh, jax.eval_shape(make))
         # Runs once: compiling it well would cost more than it gives.
         fast = {"xla_backend_optimization_level": 0}
-        made = jax.jit(make, out_shardings=shardings, compiler_options=fast)
-        return lambda: made(*first)
+        return jax.jit(make, out_shardings=shardings, compiler_options=fast)
 
 
 def open_job(config: Config, workdir: Path) -> Job:
