@@ -9,7 +9,7 @@ from mtl_jax.config import load
 from runs import CONFIG
 
 SEEN = ("weights", "balance/norm", "balance/cosine")
-LEVELS = ("representation", "shared")
+LEVELS = ("shared",)
 
 
 def losses(config, workdir, devices, steps):

@@ -131,7 +131,7 @@ class AlignedMTL:
         d, _ = unit_norms(c.d, c.active)
         columns, rank = principal_columns(c.C, jnp.where(c.active, d, 0.0))
         square = jnp.sum(columns * columns, 1)
-        kept = square > 0
+        kept = ~(square <= 0)
         last = jnp.maximum(rank - 1, 0)
         if self.scale == "min":
             scale = square[last]

@@ -22,7 +22,7 @@ def principal_columns(C: Array, d: Array) -> tuple[Array, Array]:
     """
     n = C.shape[0]
     values, vectors = jnp.linalg.eigh(C)
-    kept = values > 1e-6 * values[-1]
+    kept = ~(values <= 1e-6 * values[-1])  # what is no number is kept, and seen
     factor = vectors * jnp.sqrt(jnp.where(kept, values, 0.0))
     order = jnp.argsort(-d)
     # Triangular and descending, a graded factor's columns are nearly orthogonal to begin with; QR

@@ -17,6 +17,8 @@ from mtl_jax.data.pipeline import rows_of
 from mtl_jax.metrics.significance import holm
 from worlds import assembler_of, world_data
 
+pytestmark = pytest.mark.soak  # twelve trainings, each compiled: minutes
+
 SMALL = """
 from dataclasses import replace
 from tiny_config import get_config as tiny

@@ -16,6 +16,11 @@ from mtl_jax.tasks.task import loss_sums
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 EVERY = pytest.mark.parametrize("trunk", list(TRUNKS))
+# Compiling forward and backward of every trunk takes minutes: the others are for `make soak`.
+SOON = ("shared_bottom", "mmoe", "dselect_k", "stem")
+FEW = pytest.mark.parametrize(
+    "trunk", [t if t in SOON else pytest.param(t, marks=pytest.mark.soak) for t in TRUNKS]
+)
 PENALISED = {"dselect_k": set(NAMES), "aitm": {"purchase"}}
 NO_GATES = {"single_task", "shared_bottom", "cross_stitch", "mtan", "esmm", "classifier_chain"}
 
@@ -84,7 +89,7 @@ def test_a_bottom_without_layers_shares_none_and_an_unknown_trunk_is_refused():
         shapes_of(config("mmoee"))
 
 
-@EVERY
+@FEW
 def test_norms_may_be_left_out_and_dropout_and_bfloat16_do_what_they_say(trunk):
     assert not [p for p in paths(shapes_of(config(trunk, trunk_norm=False))) if "norm" in p]
     c = config(trunk, dtype="bfloat16", dropout=0.3)
