@@ -15,12 +15,20 @@ from mtl_jax.nn.trunks import TRUNKS, last_shared
 from mtl_jax.tasks.task import loss_sums
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-EVERY = pytest.mark.parametrize("trunk", list(TRUNKS))
-# Compiling forward and backward of every trunk takes minutes: the others are for `make soak`.
+# Compiling forward and backward of every trunk takes minutes: the others are for `make soak`; each
+# has its own tests against numpy beside this file.
+LATER = ("single_task", "omoe", "cgc", "cross_stitch", "mtan", "adatt")
 SOON = ("shared_bottom", "mmoe", "dselect_k", "stem")
-FEW = pytest.mark.parametrize(
-    "trunk", [t if t in SOON else pytest.param(t, marks=pytest.mark.soak) for t in TRUNKS]
-)
+
+
+def some(soon):
+    """Every trunk; those not in `soon` in `make soak` only."""
+    marked = [t if t in soon else pytest.param(t, marks=pytest.mark.soak) for t in TRUNKS]
+    return pytest.mark.parametrize("trunk", marked)
+
+
+EVERY = some([t for t in TRUNKS if t not in LATER])
+FEW = some(SOON)
 PENALISED = {"dselect_k": set(NAMES), "aitm": {"purchase"}}
 NO_GATES = {"single_task", "shared_bottom", "cross_stitch", "mtan", "esmm", "classifier_chain"}
 
