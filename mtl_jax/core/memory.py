@@ -36,4 +36,4 @@ def keep_freed_memory() -> bool:
     wanted = (
         (M_TRIM_THRESHOLD, -1), (M_MMAP_MAX, 0), (M_ARENA_MAX, 1), (M_TOP_PAD, TOP_PAD)
     )  # fmt: skip
-    return all([mallopt(name, value) == 1 for name, value in wanted])
+    return all(mallopt(name, value) == 1 for name, value in wanted)

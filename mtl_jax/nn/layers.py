@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.core.types import Array
+from mtl_jax.nn.primitives import dense_product, gelu
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 # Names as in HF configs. "gelu" is x * Phi(x) with erf, never the tanh approximation.
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "gelu": partial(jax.nn.gelu, approximate=False),
-    "gelu_python": partial(jax.nn.gelu, approximate=False),
+    "gelu": gelu,
+    "gelu_python": gelu,
     "gelu_new": partial(jax.nn.gelu, approximate=True),
     "gelu_pytorch_tanh": partial(jax.nn.gelu, approximate=True),
     "gelu_fast": partial(jax.nn.gelu, approximate=True),
@@ -57,12 +58,16 @@ def attend(query: Array, key: Array, value: Array, allowed: Array | None, drop: 
     Returns:
       [B, N, L, D] in the dtype of value.
     """
-    scores = jnp.einsum("bnqd,bnkd->bnqk", query, key).astype(jnp.float32)
-    scores = scores * (query.shape[-1] ** -0.5)
+    scores = jnp.einsum("bnqd,bnkd->bnqk", query * query.shape[-1] ** -0.5, key)
+    scores = scores.astype(jnp.float32)
     if allowed is not None:
-        scores = jnp.where(allowed, scores, jnp.finfo(jnp.float32).min)
-    probabilities = drop(jax.nn.softmax(scores, axis=-1)).astype(value.dtype)
-    return jnp.einsum("bnqk,bnkd->bnqd", probabilities, value)
+        scores = scores + jnp.where(allowed, 0.0, jnp.finfo(jnp.float32).min)
+    # Divided by their sum after the values are added up: on [B, N, L, D], not on [B, N, L, L].
+    peak = jax.lax.stop_gradient(jnp.max(scores, -1, keepdims=True))
+    weights = jnp.exp(scores - peak)
+    total = jnp.sum(weights, -1, keepdims=True)
+    found = jnp.einsum("bnqk,bnkd->bnqd", drop(weights).astype(value.dtype), value)
+    return (found / total).astype(value.dtype)
 
 
 class EncoderLayer(nn.Module):
@@ -90,6 +95,7 @@ class EncoderLayer(nn.Module):
             dtype=self.dtype,
             param_dtype=jnp.float32,
             kernel_init=nn.initializers.normal(self.init_range),
+            dot_general=dense_product,
         )
 
         def heads_first(name: str) -> Array:

@@ -34,6 +34,6 @@ def faults(how: str) -> int:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
 def test_a_block_that_comes_again_costs_no_page_faults() -> None:
-    # 128 MiB are 32,768 pages, in a thread as XLA's are (fewer faults where the system gives huge ones).
+    # 128 MiB are 32,768 pages, touched in a thread as XLA would; fewer faults with huge pages.
     assert faults("keep") < 100
     assert faults("leave") > 100
