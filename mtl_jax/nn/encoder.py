@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from mtl_jax.core.errors import UserError
 from mtl_jax.core.types import Array
+from mtl_jax.nn.dropout import Dropout
 from mtl_jax.nn.encoder_config import MODEL_TYPES, EncoderConfig, check_ids, check_length
 from mtl_jax.nn.layers import DTYPES, EncoderLayer, layer_norm, lookup
 
@@ -115,7 +116,7 @@ class Embeddings(nn.Module):
         kinds = token_type[0] if token_type_ids is None else lookup(token_type, token_type_ids)
         x = lookup(word, ids) + kinds + lookup(position, rows)
         x = layer_norm(config.norm_eps, DTYPES[config.dtype], "norm")(x)
-        return nn.Dropout(config.hidden_dropout, deterministic=deterministic)(x)
+        return Dropout(config.hidden_dropout)(x, deterministic)
 
 
 def table_rows(

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from mtl_jax.core.types import Array
 from mtl_jax.nn.config import ModelConfig
+from mtl_jax.nn.dropout import Dropout
 from mtl_jax.nn.ordinal import log_probabilities, raw_of
 from mtl_jax.nn.scores import unit
 
@@ -32,7 +33,7 @@ class Head(nn.Module):
         if c.head_width:
             x = nn.gelu(nn.Dense(c.head_width, dtype=dtype, name="hidden")(x.astype(dtype)))
             rate = c.dropout if c.trunk_dropout is None else c.trunk_dropout
-            x = nn.Dropout(rate)(x, deterministic=deterministic)
+            x = Dropout(rate)(x, deterministic)
         y = nn.Dense(self.out, dtype=dtype, name="out")(x).astype(jnp.float32)
         if wide is not None and c.wide:
             zeros = nn.initializers.zeros

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from mtl_jax.core.types import Array, Batch
 from mtl_jax.data.schema import Schema
 from mtl_jax.nn.config import ModelConfig
+from mtl_jax.nn.dropout import Dropout
 
 
 class ItemTower(nn.Module):
@@ -27,7 +28,7 @@ class ItemTower(nn.Module):
         dtype = jnp.dtype(c.dtype)
         parts = []
         if text is not None:
-            x = nn.Dropout(c.text_dropout)(text.astype(dtype), deterministic=deterministic)
+            x = Dropout(c.text_dropout)(text.astype(dtype), deterministic)
             if c.text_hidden:
                 x = nn.gelu(nn.Dense(c.text_hidden, dtype=dtype, name="text_hidden")(x))
             parts.append(nn.Dense(d, dtype=dtype, name="text")(x))
@@ -45,7 +46,7 @@ class ItemTower(nn.Module):
             parts.append(nn.Dense(d, dtype=dtype, name="dense")(batch["items/dense"].astype(dtype)))
         x = sum(parts[1:], parts[0])
         x = nn.LayerNorm(dtype=dtype, name="norm")(x)
-        h = nn.Dropout(c.dropout)(x, deterministic=deterministic)
+        h = Dropout(c.dropout)(x, deterministic)
         h = nn.Dense(d, dtype=dtype, name="out")(
             nn.gelu(nn.Dense(2 * d, dtype=dtype, name="in")(h))
         )

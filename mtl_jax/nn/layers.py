@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.core.types import Array
+from mtl_jax.nn.dropout import Dropout
 from mtl_jax.nn.primitives import dense_product, gelu
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -45,7 +46,9 @@ def layer_norm(epsilon: float, dtype: jnp.dtype, name: str) -> nn.LayerNorm:
     )
 
 
-def attend(query: Array, key: Array, value: Array, allowed: Array | None, drop: nn.Module) -> Array:
+def attend(
+    query: Array, key: Array, value: Array, allowed: Array | None, drop: Callable[[Array], Array]
+) -> Array:
     """Softmax attention of heads laid out [B, N, L, D] (batch, heads, time, depth).
 
     Args:
@@ -102,15 +105,15 @@ class EncoderLayer(nn.Module):
             y = dense(H, name=name)(x).reshape(B, L, self.heads, H // self.heads)
             return y.transpose(0, 2, 1, 3)
 
-        attention_drop = nn.Dropout(self.attention_dropout, deterministic=deterministic)
+        attention_drop = partial(Dropout(self.attention_dropout), deterministic=deterministic)
         y = attend(
             heads_first("query"), heads_first("key"), heads_first("value"), allowed, attention_drop
         )
         y = dense(H, name="attention_out")(y.transpose(0, 2, 1, 3).reshape(B, L, H))
-        y = nn.Dropout(self.hidden_dropout, deterministic=deterministic)(y)
+        y = Dropout(self.hidden_dropout)(y, deterministic)
         x = layer_norm(self.norm_eps, self.dtype, "attention_norm")(x + y)
 
         y = ACTIVATIONS[self.activation](dense(self.ffn, name="ffn_in")(x))
         y = dense(H, name="ffn_out")(y)
-        y = nn.Dropout(self.hidden_dropout, deterministic=deterministic)(y)
+        y = Dropout(self.hidden_dropout)(y, deterministic)
         return layer_norm(self.norm_eps, self.dtype, "ffn_norm")(x + y)

@@ -1,11 +1,14 @@
 """User tower: a transformer over the behaviour history, profile, statistics, id -> user vector."""
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax.numpy as jnp
 
 from mtl_jax.core.types import Array, Batch
 from mtl_jax.data.schema import Schema
 from mtl_jax.nn.config import ModelConfig
+from mtl_jax.nn.dropout import Dropout
 from mtl_jax.nn.ridge import Ridge
 
 HISTORY = ("hist", "hist_type", "hist_age", "hist_value")
@@ -27,41 +30,68 @@ class Block(nn.Module):
         x = x + nn.MultiHeadDotProductAttention(self.heads, dtype=dtype, name="att")(y, mask=keep)
         y = nn.LayerNorm(dtype=dtype, name="norm2")(x)
         y = nn.gelu(nn.Dense(2 * d, dtype=dtype, name="in")(y))
-        y = nn.Dropout(self.dropout)(y, deterministic=deterministic)
+        y = Dropout(self.dropout)(y, deterministic)
         return x + nn.Dense(d, dtype=dtype, name="out")(y)
 
 
+class Recall(NamedTuple):
+    """A history x [B, H, D] and how it is read: one kernel [D, 2, heads, D / heads] and bias.
+
+    The first of the two are keys, the second values; both are projected by whoever asks.
+    """
+
+    x: Array
+    kernel: Array
+    bias: Array
+
+
 class Memory(nn.Module):
-    """Keys and values of the history, [B, heads, H, D / heads] each, made once for all queries."""
+    """The projections to keys and values of a history, shared by all queries."""
 
     heads: int
     dtype: str
 
     @nn.compact
-    def __call__(self, x: Array) -> tuple[Array, Array]:
+    def __call__(self, x: Array) -> Recall:
         d, dtype = x.shape[-1], jnp.dtype(self.dtype)
-        both = nn.Dense(2 * d, dtype=dtype, name="key_value")(x)
-        split = both.reshape(*x.shape[:2], 2, self.heads, d // self.heads)
-        k, v = jnp.moveaxis(split, (2, 3), (0, 2))
-        return k, v
+        kernel, bias = _KeyValue(name="key_value")(d)
+        split = (2, self.heads, d // self.heads)
+        return Recall(x, kernel.reshape(d, *split).astype(dtype), bias.reshape(split).astype(dtype))
+
+
+class _KeyValue(nn.Module):
+    """Parameters of a dense layer D -> 2 D."""
+
+    @nn.compact
+    def __call__(self, d: int) -> tuple[Array, Array]:
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (d, 2 * d), jnp.float32)
+        return kernel, self.param("bias", nn.initializers.zeros, (2 * d,), jnp.float32)
 
 
 class Attend(nn.Module):
-    """One query a row [B, D] over a memory with mask [B, H] -> [B, D]; zeros for an empty mask."""
+    """One query a row [B, D] over a history with mask [B, H] -> [B, D]; zeros for an empty mask.
+
+    One vector asks, so keys and values of all events are never made: q . (W x) = (W' q) . x, and
+    the weighted mean of W x is W times the weighted mean of x. The keys' bias, the same for all
+    events, falls out of the softmax.
+    """
 
     heads: int
     dtype: str
 
     @nn.compact
-    def __call__(self, query: Array, memory: tuple[Array, Array], mask: Array) -> Array:
-        k, v = memory
+    def __call__(self, query: Array, memory: Recall, mask: Array) -> Array:
+        x = memory.x
         d, dtype = query.shape[-1], jnp.dtype(self.dtype)
         q = nn.Dense(d, dtype=dtype, name="query")(query.astype(dtype))
         q = q.reshape(-1, self.heads, d // self.heads)
-        logits = jnp.einsum("bnd,bnhd->bnh", q, k).astype(jnp.float32) / jnp.sqrt(d // self.heads)
+        asked = jnp.einsum("bnd,mnd->bnm", q, memory.kernel[:, 0])
+        logits = jnp.einsum("bnm,bhm->bnh", asked, x).astype(jnp.float32)
         keep = mask[:, None, :] > 0
-        weights = nn.softmax(jnp.where(keep, logits, -1e9), axis=-1) * keep
-        out = jnp.einsum("bnh,bnhd->bnd", weights.astype(dtype), v)
+        logits = jnp.where(keep, logits / jnp.sqrt(d // self.heads), -1e9)
+        weights = nn.softmax(logits, axis=-1) * keep
+        mean = jnp.einsum("bnh,bhm->bnm", weights.astype(dtype), x)
+        out = jnp.einsum("bnm,mnd->bnd", mean, memory.kernel[:, 1]) + memory.bias[1]
         return nn.Dense(d, dtype=dtype, name="out")(out.reshape(-1, d)) * jnp.any(keep, -1)
 
 
@@ -69,7 +99,7 @@ class UserTower(nn.Module):
     """What the user is before any target item is known.
 
     items [U, D] and rows [B, >=D] (id rows), keep [B] (0 hides the id). Returns the user vector
-    [B, D], the keys and values of the attended history for target attention, and (`ridge_heads`)
+    [B, D], the attended history for target attention, and (`ridge_heads`)
     what the closed-form model says of the row's item: predictions and variances, [B, N] each.
     """
 
@@ -85,7 +115,7 @@ class UserTower(nn.Module):
         history_text: Array | None,
         batch: Batch,
         deterministic: bool,
-    ) -> tuple[Array, tuple[Array, Array], list[Array]]:
+    ) -> tuple[Array, Recall, list[Array]]:
         c, d = self.config, self.config.width
         dtype = jnp.dtype(c.dtype)
         recent = {k: batch[k][:, : c.attended or None] for k in HISTORY if k in batch}
@@ -118,7 +148,7 @@ class UserTower(nn.Module):
         h = nn.LayerNorm(dtype=dtype, name="norm")(u)
         if not c.ridge_heads:  # a closed-form user is the shorter the less is known: kept so
             u = h
-        h = nn.Dropout(c.dropout)(h, deterministic=deterministic)
+        h = Dropout(c.dropout)(h, deterministic)
         h = nn.Dense(d, dtype=dtype, name="out")(
             nn.gelu(nn.Dense(2 * d, dtype=dtype, name="in")(h))
         )

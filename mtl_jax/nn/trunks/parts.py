@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from mtl_jax.core.types import Array
 from mtl_jax.nn.config import ModelConfig
+from mtl_jax.nn.dropout import Dropout
 
 HeadFns = Mapping[str, Callable[[Array], Any]]
 
@@ -44,14 +45,14 @@ def layers(
         x = nn.gelu(nn.Dense(width, dtype=dtype, name=f"layer_{n}")(x))
         if config.trunk_norm:
             x = nn.LayerNorm(dtype=dtype, name=f"norm_{n}")(x)
-        x = nn.Dropout(rate)(x, deterministic=deterministic)
+        x = Dropout(rate)(x, deterministic)
     return x
 
 
 def read(config: ModelConfig, z: Array, deterministic: bool) -> Array:
     """z in the compute dtype, after `input_dropout`; called in a compact module."""
     z = z.astype(jnp.dtype(config.dtype))
-    return nn.Dropout(config.input_dropout)(z, deterministic=deterministic)
+    return Dropout(config.input_dropout)(z, deterministic)
 
 
 class Layers(nn.Module):
