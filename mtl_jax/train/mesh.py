@@ -147,26 +147,30 @@ def pad_tables(mesh: Mesh, tables: Mapping[str, jax.Array]) -> dict[str, jax.Arr
 
 def for_use(params: Any) -> Any:
     """Parameters as the forward and backward pass want them: gathered over `fsdp`."""
-
-    def place(path: str, x: Any, sizes: Mapping[str, int]) -> Any:
-        spec = P(*(_without(axes, "fsdp") for axes in spec_of(path, x.shape, sizes)))
-        return jax.lax.with_sharding_constraint(x, spec)
-
-    return _placed(place, params)
+    return _placed(params, gathered=True)
 
 
 def for_update(grads: Any) -> Any:
-    """Gradients as the parameters and moments lie, so that a device updates what it holds."""
+    """Gradients as the parameters and moments lie, so that a device updates what it holds.
 
-    def place(path: str, x: Any, sizes: Mapping[str, int]) -> Any:
-        return jax.lax.with_sharding_constraint(x, spec_of(path, x.shape, sizes))
+    First summed as the parameters were used: asked for in parts at once, a gradient would have
+    the activations that it is made of split like it.
+    """
+    return _placed(_placed(grads, gathered=True), gathered=False)
 
-    return _placed(place, grads)
 
-
-def _placed(place: Callable[[str, Any, Mapping[str, int]], Any], tree: Any) -> Any:
+def _placed(tree: Any, gathered: bool) -> Any:
     mesh = ambient()
-    return tree if mesh is None else map_by_path(lambda p, x: place(p, x, mesh.shape), tree)
+    if mesh is None:
+        return tree
+
+    def place(path: str, x: Any) -> Any:
+        spec = spec_of(path, x.shape, mesh.shape)
+        if gathered:
+            spec = P(*(tuple(a for a in _names(axes) if a != "fsdp") or None for axes in spec))
+        return jax.lax.with_sharding_constraint(x, spec)
+
+    return map_by_path(place, tree)
 
 
 def by_rows(update: Callable[..., Any]) -> Callable[..., Any]:
@@ -242,8 +246,3 @@ def _names(axes: Any) -> tuple[str, ...]:
 
 def _ways(axes: Any, sizes: Mapping[str, int]) -> int:
     return math.prod(sizes[a] for a in _names(axes))
-
-
-def _without(axes: Any, axis: str) -> Any:
-    left = tuple(a for a in _names(axes) if a != axis)
-    return left or None
