@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from benchmarks.collectives import collectives, sent
 from mtl_jax.config import load
 from runs import CONFIG
 
@@ -41,7 +42,7 @@ def losses(config, workdir, devices, steps):
         seen.append({k: metrics[k].tolist() for k in metrics if k in SEEN})
     spread = {len(x.sharding.device_set) for x in jax.tree.leaves(state)}
     return {
-        "hlo": next(iter(compiled.values())).as_text(),
+        "sent": sent(collectives(next(iter(compiled.values())).as_text())),
         "param_bytes": sum(x.nbytes for x in jax.tree.leaves(state.params)),
         "row_bytes": sum(batch[f"uniq/{k}"].size * v.shape[1] * 4 for k, v in state.tables.items()),
         "losses": found,
@@ -67,8 +68,6 @@ def main():
         ],
     )
     both = {n: losses(config, Path(workdir), n, 20) for n in (1, 8)}
-    Path(workdir, "devices.hlo").write_text(both[8].pop("hlo"))
-    both[1].pop("hlo")
     for level in LEVELS:
         balance = dataclasses.replace(config.balance, name="upgrad", level=level)
         balanced = dataclasses.replace(config, balance=balance)

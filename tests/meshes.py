@@ -1,6 +1,8 @@
 """Run by zygote.py with eight faked devices: some steps on each of several meshes, one job.
 
-Writes <out>/meshes.json, and <out>/<mesh>.npz with the state after the last step by path.
+All start from one state: the first mesh makes and saves it, the others restore it.
+Writes <out>/meshes.json, and of each mesh <mesh>.hlo and <mesh>.npz, the first state by path as
+"first/..." and that after the last step as "last/...".
 """
 
 import dataclasses
@@ -21,11 +23,10 @@ from worlds import small_data, write_encoder
 
 STEPS = 3
 MESHES = {
-    "one": 1,
     "fsdp": "data=4,fsdp=2",
+    "one": 1,
     "tensor": "data=2,tensor=2,expert=2",
 }
-SAVED, RESTORED = "fsdp", ("one", "tensor")
 
 
 def config_of(folder: Path) -> Config:
@@ -63,13 +64,14 @@ def open_on(mesh, config, data, folder):
     return jobs.open_job(dataclasses.replace(config, train=train), folder).run()
 
 
-def steps_on(run, out, name):
-    """Losses, bytes of each array and of each device's part of it, and the HLO of the step."""
+def steps_on(run, state, out, name):
+    """Losses, bytes of each array and of each device's part of it; the rest into files."""
     import jax
 
     from mtl_jax.train.mesh import put_batch
 
-    state, losses, compiled = run.create(), [], None
+    saved = {f"first/{k}": np.asarray(v) for k, v in flat(state).items()}
+    losses, compiled = [], None
     for k in range(STEPS):
         placed = put_batch(run.mesh, run.stream.batch(k))
         if compiled is None:
@@ -80,47 +82,33 @@ def steps_on(run, out, name):
         state, metrics = compiled(state, placed)
         losses.append((metrics["loss_sum"] / metrics["count"]).tolist())
     arrays = flat(state)
-    np.savez(out / f"{name}.npz", **{k.replace("/", "__"): np.asarray(v) for k, v in arrays.items()})
-    held = {k: [s.data.nbytes for s in v.addressable_shards] for k, v in arrays.items()}
-    found = {
+    saved |= {f"last/{k}": np.asarray(v) for k, v in arrays.items()}
+    np.savez(out / f"{name}.npz", **{k.replace("/", "__"): v for k, v in saved.items()})
+    return {
         "losses": losses,
         "bytes": {k: v.nbytes for k, v in arrays.items()},
-        "held": held,
-        "rows": {k: v.size for k, v in run.stream.batch(0).items() if k.startswith("uniq/")},
+        "held": {k: [s.data.nbytes for s in v.addressable_shards] for k, v in arrays.items()},
+        "ids": {k: v.size for k, v in run.stream.batch(0).items() if k.startswith("uniq/")},
+        "texts": run.stream.batch(0)["text/ids"].shape,
     }
-    return state, found
-
-
-def restored(checkpoints, run):
-    """Whether what is restored on `run`'s mesh lies as a new state does; and the values."""
-    import jax
-
-    from mtl_jax.train.loop import abstract
-
-    wanted = abstract(run.create)
-    state = checkpoints.restore(STEPS, wanted)
-    placed = jax.tree.map(lambda x, w: x.sharding.is_equivalent_to(w.sharding, x.ndim), state, wanted)
-    return all(jax.tree.leaves(placed)), flat(state)
 
 
 def main():
     from mtl_jax.train.checkpoint import Checkpoints
+    from mtl_jax.train.loop import abstract
 
     out = Path(sys.argv[1])
     write_encoder(out / "encoder", vocab=22, layers=1)
-    data, config = small_data(out), config_of(out)
-    found, runs = {}, {}
+    data, config, found = small_data(out), config_of(out), {}
     for name, mesh in MESHES.items():
-        runs[name] = open_on(mesh, config, data, out)
-        state, found[name] = steps_on(runs[name], out, name)
-        if name == SAVED:
-            with Checkpoints(out / "run") as checkpoints:
-                checkpoints.save(STEPS, state, {}, -1)
+        run = open_on(mesh, config, data, out)
+        with Checkpoints(out / "run") as checkpoints:
+            if checkpoints.latest() is None:
+                state = run.create()
+                checkpoints.save(0, state, {}, -1)
                 checkpoints.wait()
-    with Checkpoints(out / "run", owner=False) as checkpoints:
-        for name in RESTORED:
-            found[name]["placed"], values = restored(checkpoints, runs[name])
-            arrays = {k.replace("/", "__"): np.asarray(v) for k, v in values.items()}
-            np.savez(out / f"restored-{name}.npz", **arrays)
+            else:
+                state = checkpoints.restore(0, abstract(run.create))
+        found[name] = steps_on(run, state, out, name)
     (out / "meshes.json").write_text(json.dumps(found))
     return 0

@@ -41,7 +41,10 @@ RULES: tuple[tuple[str, tuple[P, ...]], ...] = (
         (P("tensor", "fsdp"), P("tensor"), P(None, "fsdp"), P("fsdp"), P()),
     ),
     # Experts whose number does not divide stay whole over expert.
-    (r"/experts/layer_\d+/kernel$", (P("expert", "fsdp"), P("expert", None, "fsdp"), P("expert"))),
+    (
+        r"/experts/layer_\d+/kernel$",
+        (P("expert", "fsdp"), P("expert", None, "fsdp"), P("expert"), P(None, "fsdp"), P()),
+    ),
     (r"/experts/(layer|norm)_\d+/(bias|scale)$", (P("expert"), P())),
     ("(kernel|embedding|position)$", (P("fsdp"), P(None, "fsdp"), P(None, None, "fsdp"), P())),
     (".*", (P(),)),

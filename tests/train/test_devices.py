@@ -45,6 +45,14 @@ def test_each_device_holds_an_eighth_of_the_batch(both):
     assert both["8"]["device_bytes"] == [both["8"]["batch_bytes"] // 8] * 8
 
 
+def test_eight_devices_send_little_but_the_sum_of_the_gradients(both):
+    """Of parameters and of the tables' rows that the batch gathered; each summed once. The rest is
+    the retrieval task's candidates, which every row is held against, and the ids of the rows."""
+    least = 2 * 7 / 8 * (both["8"]["param_bytes"] + both["8"]["row_bytes"])
+    assert least <= both["8"]["sent"] <= 1.2 * least
+    assert both["1"]["sent"] == 0
+
+
 def test_one_compilation_a_planned_shape_and_one_fetch_a_step(both):
     for found in (both["1"], both["8"]):
         assert 1 <= found["compiled"] <= found["planned"] <= 2
