@@ -45,6 +45,8 @@ def losses(config, workdir, devices, steps):
         "sent": sent(collectives(next(iter(compiled.values())).as_text())),
         "param_bytes": sum(x.nbytes for x in jax.tree.leaves(state.params)),
         "row_bytes": sum(batch[f"uniq/{k}"].size * v.shape[1] * 4 for k, v in state.tables.items()),
+        "candidates": batch["cand"].size if "cand" in batch else 0,
+        "width": config.model.width,
         "losses": found,
         "seen": seen,
         "batch_bytes": whole,
