@@ -75,11 +75,9 @@ def talking(out: Path, cases: dict[str, tuple[int, str, float | None]]) -> list[
                 except Unavailable as error:
                     rows.append(Row(BENCH, case, "overhead", None, wanted, str(error)))
                     continue
-                if not got["least"]:  # one device: all that it sends must be nothing
-                    value = Spread(got["sent"], got["sent"], got["sent"], 1)
-                else:
-                    over = got["sent"] / got["least"]
-                    value = Spread(over, over, over, 1)
+                # One device has nobody to talk to: what it sends is then the number.
+                over = got["sent"] / (got["least"] or 1.0)
+                value = Spread(over, over, over, 1)
                 rows.append(Row(BENCH, case, "overhead", value, wanted, more={"mesh": mesh, **got}))
     return rows
 
@@ -114,7 +112,8 @@ def text_of(head: dict[str, Any], rows: list[Row]) -> str:
         "Versions: " + ", ".join(f"{k} {v}" for k, v in head["versions"].items()) + ".",
         f"Commit {head['commit']}. Samples dropped: {head['dropped']}.\n",
         table(rows),
-        "| case | operations | MB sent | least | MB of state | on a device |\n|---|---|---|---|---|---|",
+        "| case | operations | MB sent | least | MB of state | on a device |",
+        "|---|---|---|---|---|---|",
     ]
     for r in rows:
         if "kinds" in r.more:
@@ -145,6 +144,8 @@ def main(argv: list[str]) -> None:
             grown, got = growing(w, letters, FLAGS.quick, FLAGS.busy)
             head |= {"peak": w.call("peak"), "dropped": got.dropped, "busiest": got.busiest}
             rows += grown
+    order = [*TALK, *(f"growth-{g}" for g in GROWTH)]
+    rows.sort(key=lambda r: order.index(r.case))
     text = text_of(head, rows)
     write(out, BENCH, head, rows, text)
     Console().print(text, markup=False, highlight=False, soft_wrap=True)

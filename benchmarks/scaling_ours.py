@@ -112,10 +112,8 @@ def least(run: Run, state: Any, batch: dict[str, Any]) -> float:
     n = run.mesh.shape
     data, fsdp, tensor = n["data"], n["fsdp"], n["tensor"]
     total = 0.0
-    for path, x in jax.tree_util.tree_flatten_with_path(state.params)[0]:
-        axes = [
-            a for dim in x.sharding.spec if dim for a in ((dim,) if isinstance(dim, str) else dim)
-        ]
+    for x in jax.tree.leaves(state.params):
+        axes = [a for a in x.sharding.spec if a]
         used = x.size * 4 / math.prod(n[a] for a in axes if a != "fsdp")
         if "fsdp" in axes:
             total += 2 * used * (fsdp - 1) / fsdp + 2 * used / fsdp * (data - 1) / data

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
-from test_reliability import Together, losses
+from test_reliability import Together, error_of, losses
 
 from benchmarks.collectives import collectives, sent
 from mtl_jax.core.errors import UserError
 from mtl_jax.train.mesh import axis_sizes, check_heads, spec_of
+from runs import CONFIG
 
 SPLIT = ("fsdp", "tensor")  # names of meshes in meshes.py
 
@@ -228,6 +229,12 @@ def test_what_cannot_be_split_is_named():
         spec_of("encoder/layer_0/ffn_in/kernel", (8, 6), sizes)
     with pytest.raises(UserError, match="tensor=4 does not divide the encoder's 6 heads"):
         check_heads(SimpleNamespace(shape=sizes), 6)
+
+
+def test_every_script_that_takes_a_configuration_takes_a_mesh(tiny, zygote, tmp_path):
+    flags = [f"--config={CONFIG}", f"--workdir={tmp_path}", f"--set={tiny.data}"]
+    process = zygote.start("experiments.train", *flags, "--mesh=data=4,fsdp=2")
+    assert "--mesh=data=4,fsdp=2 (train.mesh): it takes 8 devices, there are 1" in error_of(process)
 
 
 @pytest.mark.soak
