@@ -139,16 +139,23 @@ def main(argv: list[str]) -> None:
         "machine": describe(), "versions": versions(("jax", "jaxlib", "optax", "flax")),
         "commit": commit(), "peak": {}, "dropped": 0,
     }  # fmt: skip
+    publish(out, head, rows)  # what there is, should the rest fail
     if letters:
         with worker(out, 1) as w:
             grown, got = growing(w, letters, FLAGS.quick, FLAGS.busy)
             head |= {"peak": w.call("peak"), "dropped": got.dropped, "busiest": got.busiest}
             rows += grown
+    text = publish(out, head, rows)
+    Console().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def publish(out: Path, head: dict[str, Any], rows: list[Row]) -> str:
+    """Writes what has been measured so far; the page."""
     order = [*TALK, *(f"growth-{g}" for g in GROWTH)]
     rows.sort(key=lambda r: order.index(r.case))
     text = text_of(head, rows)
     write(out, BENCH, head, rows, text)
-    Console().print(text, markup=False, highlight=False, soft_wrap=True)
+    return text
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import math
 import re
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
@@ -12,7 +13,15 @@ from test_reliability import Together, error_of, losses
 
 from benchmarks.collectives import collectives, sent
 from mtl_jax.core.errors import UserError
-from mtl_jax.train.mesh import axis_sizes, check_heads, spec_of
+from mtl_jax.train.mesh import (
+    AXES,
+    axis_sizes,
+    check_heads,
+    device_bytes,
+    spec_of,
+    state_sharding,
+    told,
+)
 from runs import CONFIG
 
 SPLIT = ("fsdp", "tensor")  # names of meshes in meshes.py
@@ -229,6 +238,40 @@ def test_what_cannot_be_split_is_named():
         spec_of("encoder/layer_0/ffn_in/kernel", (8, 6), sizes)
     with pytest.raises(UserError, match="tensor=4 does not divide the encoder's 6 heads"):
         check_heads(SimpleNamespace(shape=sizes), 6)
+
+
+def abstract_state(**params):
+    as_array = lambda shape: jax.ShapeDtypeStruct(shape, np.float32)  # noqa: E731
+    return {"params": {k.replace("__", "/"): as_array(v) for k, v in params.items()}}
+
+
+def mesh_of(*sizes):
+    return jax.sharding.AbstractMesh(sizes, AXES)
+
+
+def test_an_axis_that_splits_nothing_is_refused():
+    towers = abstract_state(towers__merge__kernel=(8, 8))
+    assert state_sharding(mesh_of(1, 2, 1, 1), towers)["params"]["towers/merge/kernel"].spec == P(
+        "fsdp"
+    )
+    for sizes, message in (
+        ((1, 1, 2, 1), "tensor=2 splits nothing here: it needs a trained encoder"),
+        ((1, 1, 1, 2), "expert=2 splits nothing here: it needs a trunk of experts"),
+    ):
+        with pytest.raises(UserError, match=message):
+            state_sharding(mesh_of(*sizes), towers)
+
+
+def test_the_bytes_of_a_device_are_told():
+    mesh = mesh_of(4, 2, 1, 1)
+    state = abstract_state(towers__merge__kernel=(1000, 1000), towers__merge__bias=(1000,))
+    parts = device_bytes(state, state_sharding(mesh, state))
+    assert parts == {"params": (4_004_000, 2_004_000)}
+    assert told(mesh, parts).splitlines() == [
+        "mesh data=4, fsdp=2: MB of the state, and of it on each device",
+        "  params           4.00       2.00",
+        "  all              4.00       2.00",
+    ]
 
 
 def test_every_script_that_takes_a_configuration_takes_a_mesh(tiny, zygote, tmp_path):
