@@ -39,7 +39,7 @@ TALK: dict[str, tuple[int, str, float | None]] = {
 }
 GROWTH = ("T", "U", "H", "L", "V", "tables")
 QUICK = "data-8|fsdp-8|tensor-2|growth-U"
-SAMPLE = 0.5  # seconds
+SAMPLE = 0.3  # seconds
 
 
 def define_flags() -> None:
@@ -90,7 +90,7 @@ def growing(w: Worker, letters: list[str], quick: bool, busy: float) -> tuple[li
         w.call("run", what=what, steps=2)
         once = w.call("run", what=what, steps=2) / 2
         entries.append(Entry(what, w, {"what": what}, max(1, round(SAMPLE / once))))
-    got = interleave(entries, 3 if quick else 7, (w.pid,), busy)
+    got = interleave(entries, 3 if quick else 5, (w.pid,), busy)
     rows = []
     for what in letters:
         value = ratio(got.seconds[what], got.seconds[""])

@@ -10,6 +10,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,8 @@ def least(run: Run, state: Any, batch: dict[str, Any]) -> float:
 
     Each parameter gathered once over fsdp and its gradient summed once, by a reduce-scatter where
     it lies in parts; rows of tables fetched once and their gradients summed once; and Megatron's
-    sums of activations, two a layer forward and two backward, and one of the vocabulary's rows.
+    sums of activations, two a layer forward and two backward, and one of the vocabulary's rows. Of
+    experts the sum of each task's mixture forward, and that of the gradient of what they read.
     """
     n = run.mesh.shape
     data, fsdp, tensor = n["data"], n["fsdp"], n["tensor"]
@@ -128,6 +130,11 @@ def least(run: Run, state: Any, batch: dict[str, Any]) -> float:
     if tensor > 1:
         states = 4 * math.prod(batch["text/ids"].shape) * WIDTH / (data * fsdp)
         total += (1 + 4 * LAYERS) * 2 * states * (tensor - 1) / tensor
+    if n["expert"] > 1:
+        rows, tasks = batch["user"].size / (data * fsdp), len(run.model.tasks)
+        _, wide, _ = state.params["heads"]["trunk"]["experts"]["layer_0"]["kernel"].shape
+        mixed = run.model.config.trunk_widths[-1]
+        total += 2 * 4 * rows * (tasks * mixed + wide) * (n["expert"] - 1) / n["expert"]
     return total
 
 
@@ -137,8 +144,7 @@ _ready: dict[str, tuple[Any, list[Any], Any]] = {}  # compiled step, [state], ba
 def grow(what: str) -> dict[str, float]:
     """Compile the step with one thing doubled ("" is the base): its cost by XLA's own count."""
     sizes = {"T": {"copies": 2}, "H": {"history": 32}, "L": {"row_tokens": 128}}.get(what, {})
-    base = job_of(config_of(1, 1)).stream
-    shape = base.plan.shapes[0]
+    shape = base_shape()
     if what == "U":
         shape = dataclasses.replace(shape, table=2 * shape.table, packed=2 * shape.packed)
     run = job_of(config_of(1, 1, **sizes), 2 if what == "V" else 1).run()
@@ -163,6 +169,12 @@ def grow(what: str) -> dict[str, float]:
         "trace_s": traced - began,
         "compile_s": done - traced,
     }
+
+
+@cache
+def base_shape() -> Shape:
+    """Of the base's common batch, which the others keep but for what they double."""
+    return job_of(config_of(1, 1)).stream.plan.shapes[0]
 
 
 def batch_of(run: Run, shape: Shape) -> dict[str, Any]:
