@@ -4,6 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ CONFIG = flags.DEFINE_string(
 SET = flags.DEFINE_multi_string(
     "set", [], "Overrides of the config, repeated: --set=train.steps=100 --set=data.folder=raw/"
 )
+MESH = flags.DEFINE_string(
+    "mesh", None, "Devices of each axis: data=4,fsdp=2 (docs/scaling.md); instead of train.mesh."
+)
 LOST = 3  # exit status
 WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "Folder for everything a run writes.")
 
@@ -35,7 +39,10 @@ def load_config() -> tuple[Config, Path]:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--workdir={workdir}: cannot be written ({error.strerror})") from None
-    return load(CONFIG.value, SET.value), workdir
+    config = load(CONFIG.value, SET.value)
+    if MESH.value is not None:
+        config = replace(config, train=replace(config.train, mesh=MESH.value))
+    return config, workdir
 
 
 def _ours_or_serious(record: std_logging.LogRecord) -> bool:

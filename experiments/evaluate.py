@@ -8,7 +8,7 @@ from pathlib import Path
 from absl import flags
 from rich.console import Console
 
-from experiments.common import WORKDIR, run
+from experiments.common import MESH, WORKDIR, run
 from experiments.train import write_metrics
 from mtl_jax.data.pipeline import PARTS
 from mtl_jax.metrics.table import metrics_table
@@ -23,7 +23,7 @@ REPLICATES = flags.DEFINE_integer("replicates", 500, "Bootstrap replicates over 
 def main() -> None:
     """Evaluate, print the table, write metrics.json."""
     workdir = Path(WORKDIR.value)
-    trained = open_trained(workdir, STEP.value)
+    trained = open_trained(workdir, STEP.value, MESH.value)
     results, _, _ = evaluate(
         trained.job.evaluator(),
         trained.state.params,

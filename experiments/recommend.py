@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.common import WORKDIR, run
+from experiments.common import MESH, WORKDIR, run
 from mtl_jax.core.errors import UserError
 from mtl_jax.restore import open_trained
 from mtl_jax.serve.recommend import Recommender
@@ -37,7 +37,7 @@ def main() -> None:
     """Print the recommendations."""
     if USER.value is None:
         raise UserError("--user is needed; an id that the data does not know is served too")
-    trained = open_trained(Path(WORKDIR.value))
+    trained = open_trained(Path(WORKDIR.value), mesh=MESH.value)
     job = trained.job
     recommender = Recommender(
         job.evaluator(), trained.state.params, trained.state.tables, job.config.rank

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 
 from mtl_jax import balance
@@ -19,6 +20,7 @@ from mtl_jax.adapt.minilm import minilm_folder
 from mtl_jax.adapt.progress import progress_bar
 from mtl_jax.config import Config, to_dict
 from mtl_jax.core.errors import UserError
+from mtl_jax.core.placement import on_mesh
 from mtl_jax.core.task_spec import TaskSpec
 from mtl_jax.core.types import HostArray, Params
 from mtl_jax.data.assemble import Assembler, TextSource
@@ -39,7 +41,15 @@ from mtl_jax.train.config import BalanceConfig
 from mtl_jax.train.evaluation import Evaluator
 from mtl_jax.train.fingerprint import fingerprint
 from mtl_jax.train.loop import Run
-from mtl_jax.train.mesh import make_mesh, state_sharding
+from mtl_jax.train.mesh import (
+    batch_devices,
+    check_heads,
+    device_bytes,
+    make_mesh,
+    pad_tables,
+    state_sharding,
+    told,
+)
 from mtl_jax.train.state import TrainState
 from mtl_jax.train.step import make_step
 
@@ -77,17 +87,17 @@ class Job:
 
     def evaluator(self, check: Any = lambda: None) -> Evaluator:
         """The evaluation loop, `train.eval_batch` rows at a time."""
-        size = -(-self.config.train.eval_batch // self.mesh.size) * self.mesh.size
+        n = batch_devices(self.mesh)
+        size = -(-self.config.train.eval_batch // n) * n
         return Evaluator(self.model, self.assembler, self.mesh, size, check)
 
     @cached_property
     def stream(self) -> TrainStream:
         """Training batches."""
-        shards = self.config.batch.shards or self.mesh.size
-        if shards % self.mesh.size:
-            raise UserError(
-                f"batch.shards={shards}: must be a multiple of {self.mesh.size} devices"
-            )
+        n = batch_devices(self.mesh)
+        shards = self.config.batch.shards or n
+        if shards % n:
+            raise UserError(f"batch.shards={shards}: must be a multiple of {n} devices")
         dataclasses.replace(self.config.batch, shards=shards).rows_per_shard()
         index = rows_of(self.assembler, "train")
         return TrainStream(self.assembler, index, self.config.train.seed, shards)
@@ -102,6 +112,7 @@ class Job:
         tx = optimiser.make(c.optim, shapes, steps)
         rate = optimiser.schedule(c.optim, steps)
         step = make_step(self.model, balancer, tx, rate, c.optim, balancing, alpha)
+        step = on_mesh(self.mesh, step)
         create = self._creator(tx, balancer, balancing)
         meta = {
             "config": to_dict(c), "data": self.data.digest, "pipeline": fingerprint(self.stream)
@@ -129,11 +140,14 @@ class Job:
         reached = self.model.reached_heads
 
         def make() -> TrainState:
-            tables = self.model.init_tables(key, prior)
+            tables = pad_tables(self.mesh, self.model.init_tables(key, prior))
             params, n_tasks = self._params(), len(self.model.tasks)
             return state.create(params, tables, tx, balancer, n_tasks, key, balancing, reached)
 
-        shardings = state_sharding(self.mesh, jax.eval_shape(make))
+        shapes = jax.eval_shape(make)
+        shardings = state_sharding(self.mesh, shapes)
+        if self.mesh.size > 1:
+            logging.info("%s", told(self.mesh, device_bytes(shapes, shardings)))
         # Runs once: compiling it well would cost more than it gives.
         fast = {"xla_backend_optimization_level": 0}
         return jax.jit(make, out_shardings=shardings, compiler_options=fast)
@@ -144,6 +158,9 @@ def open_job(config: Config, workdir: Path) -> Job:
     data = prepare_data(config, workdir)
     check_tasks(data, config.tasks)
     encoder, text, trainable = text_source(config, data)
+    mesh = make_mesh(config.train.mesh)
+    if encoder is not None:
+        check_heads(mesh, encoder.heads)
     assembler = Assembler(data, config.tasks, config.batch, text)
     cut = None if encoder is None else find_cut(encoder, _train_layers(config)).layer
     assembler = dataclasses.replace(assembler, tasks=weighted_tasks(assembler))
@@ -159,7 +176,7 @@ def open_job(config: Config, workdir: Path) -> Job:
         next((labels[t.name].mean for t in config.tasks if t.name in labels), 0.0),
         unseen_statistics(data) if config.model.stats_dropout else None,
     )
-    return Job(config, workdir, data, make_mesh(config.train.mesh), assembler, model, trainable)
+    return Job(config, workdir, data, mesh, assembler, model, trainable)
 
 
 def _train_layers(config: Config) -> int | str:

@@ -12,6 +12,7 @@ from mtl_jax.core.errors import UserError
 from mtl_jax.job import Job, open_job
 from mtl_jax.train.checkpoint import Checkpoints
 from mtl_jax.train.loop import Progress, abstract
+from mtl_jax.train.mesh import axis_sizes
 from mtl_jax.train.state import TrainState
 
 
@@ -24,11 +25,11 @@ class Trained:
     step: int
 
 
-def open_trained(workdir: Path, step: int | None = None) -> Trained:
+def open_trained(workdir: Path, step: int | None = None, mesh: int | str | None = None) -> Trained:
     """The best step of a run (by its monitor, else the last one), or `step`. Only reads.
 
     Where that one is damaged, the best (else the last) of the whole ones, with a warning; on the
-    devices that are here, whatever it was trained on.
+    devices that are here, whatever it was trained on, or on those that `mesh` names.
 
     Raises UserError: no whole checkpoint, no such step, a damaged `step`, prepared data that is not
     the one trained on.
@@ -49,7 +50,7 @@ def open_trained(workdir: Path, step: int | None = None) -> Trained:
             )
         if wanted not in checkpoints.steps():
             raise UserError(f"--step={wanted}: there are steps {checkpoints.steps()}")
-        job = open_job(_placed_here(config), workdir)
+        job = open_job(_placed_here(config, mesh), workdir)
         if job.data.digest != meta["data"]:
             raise UserError(
                 f"{job.data.folder} is not the data that {workdir} was trained on: prepare it "
@@ -64,8 +65,13 @@ def _kept(meta: dict[str, Any], config: Config, steps: list[int]) -> int:
     return progress.best_step if progress.best_step >= 0 else max(steps)
 
 
-def _placed_here(config: Config) -> Config:
-    mesh = config.train.mesh if config.train.mesh <= jax.device_count() else 0
+def _placed_here(config: Config, mesh: int | str | None) -> Config:
+    if mesh is None:
+        try:
+            axis_sizes(config.train.mesh, jax.device_count())
+            mesh = config.train.mesh
+        except UserError:
+            mesh = 0
     return dataclasses.replace(
         config,
         batch=dataclasses.replace(config.batch, shards=0),

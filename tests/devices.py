@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from benchmarks.collectives import collectives, sent
 from mtl_jax.config import load
 from runs import CONFIG
 
@@ -41,6 +42,11 @@ def losses(config, workdir, devices, steps):
         seen.append({k: metrics[k].tolist() for k in metrics if k in SEEN})
     spread = {len(x.sharding.device_set) for x in jax.tree.leaves(state)}
     return {
+        "sent": sent(collectives(next(iter(compiled.values())).as_text())),
+        "param_bytes": sum(x.nbytes for x in jax.tree.leaves(state.params)),
+        "row_bytes": sum(batch[f"uniq/{k}"].size * v.shape[1] * 4 for k, v in state.tables.items()),
+        "candidates": batch["cand"].size if "cand" in batch else 0,
+        "width": config.model.width,
         "losses": found,
         "seen": seen,
         "batch_bytes": whole,

@@ -89,13 +89,13 @@ def write_tokenizer(folder: Path) -> Path:
     return folder
 
 
-def write_encoder(folder: Path) -> Path:
-    """A BERT of two layers, eight wide, with random weights and no zero bias, as a HF folder."""
+def write_encoder(folder: Path, vocab: int = 21, layers: int = 2) -> Path:
+    """A BERT of `layers`, eight wide, with random weights and no zero bias, as a HF folder."""
     raw = {
         "model_type": "bert",
-        "vocab_size": 21,
+        "vocab_size": vocab,
         "hidden_size": 8,
-        "num_hidden_layers": 2,
+        "num_hidden_layers": layers,
         "num_attention_heads": 2,
         "intermediate_size": 12,
         "max_position_embeddings": 16,

@@ -28,7 +28,7 @@ class BatchConfig:
     negatives: candidates of retrieval tasks beside the batch's own positives: their number, drawn
         uniformly from trained items, or -1 for every trained item (a full softmax, no draw).
     accumulate: A, slices whose gradients are summed in one step.
-    shards: S; 0 takes the size of the mesh's data axis.
+    shards: S; 0 takes the devices of the mesh's data x fsdp.
     workers: threads that build batches ahead.
     """
 

@@ -6,11 +6,12 @@ vmapped over S; tables are gathered once for all shards.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
+from mtl_jax.core.placement import by_shard, whole
 from mtl_jax.core.rng import key_for
 from mtl_jax.core.task_spec import TaskSpec
 from mtl_jax.core.types import Array, Batch, HostArray, Params
@@ -82,7 +83,9 @@ class Model:
     def gather(self, tables: Params, batch: Batch) -> dict[str, Array]:
         """The batch's distinct rows of each table [R, .]; ids past the end (padding) give zeros."""
         return {
-            name: table.at[batch[f"uniq/{name}"].reshape(-1)].get(mode="fill", fill_value=0)
+            name: whole(
+                table.at[whole(batch[f"uniq/{name}"].reshape(-1))].get(mode="fill", fill_value=0)
+            )
             for name, table in tables.items()
         }
 
@@ -91,9 +94,10 @@ class Model:
         if self.encoder is None:
             return batch.get("text/vectors")
         keys = jax.random.split(key, _shards(batch))
-        return per_shard(
+        vectors: Array = per_shard(
             lambda b, k: self._text_of_shard(params, b, k, train), _shard_part(batch), keys
         )
+        return by_shard(vectors)
 
     def represent(
         self,
@@ -124,7 +128,7 @@ class Model:
 
         keys = jax.random.split(key, _shards(batch))
         found: Representation = per_shard(one, _shard_part(batch), text, keys)
-        return found
+        return cast(Representation, by_shard(found))
 
     def predict(
         self, params: Params, rep: Representation, batch: Batch, key: Array, train: bool
@@ -137,7 +141,7 @@ class Model:
             return out
 
         found: Outputs = per_shard(one, rep, jax.random.split(key, _shards(batch)))
-        return found
+        return cast(Outputs, by_shard(found))
 
     def shared(
         self, params: Params, rows: Mapping[str, Array], batch: Batch, key: Array, train: bool

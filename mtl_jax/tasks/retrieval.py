@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from mtl_jax.core.names import choose
+from mtl_jax.core.placement import whole
 from mtl_jax.core.types import Array, Batch
 from mtl_jax.tasks.losses import RETRIEVAL_LOSSES
 
@@ -27,11 +28,11 @@ def retrieval_loss(output: dict[str, Any], batch: Batch, loss: str) -> Array:
         return picked.reshape(-1, *table.shape[2:])
 
     own = jnp.sum(rows * at(output["key"], target), -1) + at(bias, target)
-    others = rows @ at(output["key"], cand).T + at(bias, cand)[None, :]
-    ids, cand_ids = at(batch["items/id"], target), at(batch["items/id"], cand)
+    others = rows @ whole(at(output["key"], cand)).T + whole(at(bias, cand))[None, :]
+    ids, cand_ids = at(batch["items/id"], target), whole(at(batch["items/id"], cand))
     keep = (cand_ids[None, :] > 0) & (cand_ids[None, :] != ids[:, None])
     log_q = batch["items/log_q"]
     per_row = choose(RETRIEVAL_LOSSES, loss, "retrieval loss")(
-        own, others, at(log_q, target), at(log_q, cand), keep.astype(own.dtype)
+        own, others, at(log_q, target), whole(at(log_q, cand)), keep.astype(own.dtype)
     )
     return per_row.reshape(target.shape)

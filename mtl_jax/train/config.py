@@ -79,7 +79,8 @@ class TrainConfig:
     log_every:      steps between lines of metrics.jsonl and TensorBoard.
     non_finite:     how many non-finite updates are skipped before the run stops.
     bootstrap:      replicates of intervals in evaluations during training; 0 = none.
-    mesh:           devices of the data axis; 0 = all there are.
+    mesh:           devices of the data axis, 0 = all there are; or sizes of the axes data, fsdp,
+                    tensor, expert, e.g. "data=4,fsdp=2" (docs/scaling.md).
     """
 
     steps: int = 0
@@ -95,4 +96,4 @@ class TrainConfig:
     log_every: int = 20
     non_finite: int = 0
     bootstrap: int = 0
-    mesh: int = 0
+    mesh: int | str = 0

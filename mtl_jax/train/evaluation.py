@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from mtl_jax.core.placement import on_mesh
 from mtl_jax.core.task_spec import TaskSpec
 from mtl_jax.core.types import Batch, HostArray
 from mtl_jax.data.assemble import Assembler
@@ -18,7 +19,7 @@ from mtl_jax.metrics.ranks import blocked_ranks
 from mtl_jax.metrics.report import KS, Slices, evaluate_ranking, evaluate_task
 from mtl_jax.nn.model import Model
 from mtl_jax.train.fetch import fetch
-from mtl_jax.train.mesh import put_batch, replicated
+from mtl_jax.train.mesh import batch_devices, for_use, put_batch, replicated
 
 Predictions = dict[str, HostArray]
 
@@ -27,7 +28,7 @@ Predictions = dict[str, HostArray]
 class Evaluator:
     """Runs the compiled forward pass over parts of the data.
 
-    size: rows of an evaluation batch, a multiple of the mesh's data axis.
+    size: rows of an evaluation batch, a multiple of the mesh's data x fsdp.
     check: called between batches; raises to leave early (a signal to stop).
     """
 
@@ -42,7 +43,9 @@ class Evaluator:
         """Host outputs of one batch: predictions [S, B] and the representation's readable parts."""
         if "predict" not in self._compiled:
             out = replicated(self.mesh)
-            self._compiled["predict"] = jax.jit(self._forward, out_shardings=out)
+            self._compiled["predict"] = jax.jit(
+                on_mesh(self.mesh, self._forward), out_shardings=out
+            )
         return fetch(self._compiled["predict"](params, tables, put_batch(self.mesh, batch)))
 
     def run(self, params: Any, tables: Any, rows: Rows) -> Any:
@@ -52,7 +55,7 @@ class Evaluator:
         probabilities [n, C]; similarity: probability, or value in its range; retrieval: query
         [n, D].  Item-level tasks are left out.
         """
-        n, parts = len(rows.user), (1, self.mesh.size)
+        n, parts = len(rows.user), (1, batch_devices(self.mesh))
         none: list[HostArray] = [np.zeros(0, np.int32)] * parts[1]
         blocks = [np.arange(s, s + self.size) for s in range(0, n, self.size)]
         cut = [rows.take(np.where(block < n, block, 0)) for block in blocks]
@@ -98,7 +101,7 @@ class Evaluator:
         stats = np.zeros((n, len(a.data.schema.statistics)), np.float32)
         context = {c.name: np.zeros(n, np.int32) for c in a.data.schema.context}
         rows: Rows = a.rows(zero.astype(np.int32), ids, zero, zero, zero, stats, context)
-        parts = (1, self.mesh.size)
+        parts = (1, batch_devices(self.mesh))
         none: list[HostArray] = [np.zeros(0, np.int32)] * parts[1]
         shape = roomy(a.shape_of(rows, none, parts), parts[1])
         return a.batch(rows, none, shape, parts, train=False)
@@ -107,7 +110,7 @@ class Evaluator:
         part = {k: v if k.startswith("uniq/") else v[0] for k, v in batch.items()}
         rows = self.model.gather(tables, part)
         key = jax.random.PRNGKey(0)  # unused: nothing is dropped in evaluation
-        rep, outputs = self.model.forward(params, rows, part, key, train=False)
+        rep, outputs = self.model.forward(for_use(params), rows, part, key, train=False)
         tasks = {t.name: to_prediction(t, outputs[t.name]) for t in self.model.tasks}
         return {"tasks": tasks, "scores": rep["scores"], "gate": rep["gate"]}
 

@@ -26,7 +26,7 @@ from mtl_jax.train.fetch import fetch
 from mtl_jax.train.fingerprint import check_same, fingerprint, with_recorded_shards
 from mtl_jax.train.journal import Journal, Silent
 from mtl_jax.train.lock import locked
-from mtl_jax.train.mesh import put_batch, replicated
+from mtl_jax.train.mesh import batch_devices, put_batch, replicated
 from mtl_jax.train.monitor import check_monitor, higher, monitored
 from mtl_jax.train.preemption import Preempted, Preemption
 from mtl_jax.train.state import TrainState
@@ -135,7 +135,7 @@ def _as_started(run: Run, meta: dict[str, Any]) -> Run:
     """`run` in the data shards it was started with, unless the configuration names others."""
     if "pipeline" not in meta or run.meta["config"]["batch"]["shards"]:
         return run
-    stream = with_recorded_shards(run.stream, meta, run.mesh.size)
+    stream = with_recorded_shards(run.stream, meta, batch_devices(run.mesh))
     if stream.shards == run.stream.shards:
         return run
     return replace(run, stream=stream, meta={**run.meta, "pipeline": fingerprint(stream)})

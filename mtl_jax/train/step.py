@@ -1,6 +1,8 @@
 """The compiled step: forward, losses as a vector, balancer, pullbacks, update."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,11 +10,13 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.balance import Balancer, Stats
+from mtl_jax.core.placement import whole
 from mtl_jax.core.rng import key_for
 from mtl_jax.core.types import Array, Batch
 from mtl_jax.tasks.task import loss_sums
 from mtl_jax.train import tables
 from mtl_jax.train.config import BalanceConfig, OptimConfig
+from mtl_jax.train.mesh import by_rows, for_update, for_use
 from mtl_jax.train.optimiser import clip_factor
 from mtl_jax.train.state import TrainState
 from mtl_jax.train.task_gradients import Found, flat_weights, make_gradients
@@ -45,7 +49,7 @@ def make_step(
     def after_losses(state: TrainState, params: Any, new_tables: Any, batch: Batch) -> Array:
         """Losses [T] of the same batch, in the same noise, after the update."""
         key = key_for(state.key, "dropout", state.step)
-        rows = model.gather(new_tables, batch)
+        rows, params = model.gather(new_tables, batch), for_use(params)
         slices = {k: v for k, v in batch.items() if not k.startswith("uniq/")}
         n = batch["user"].shape[0]
         keys = key[None] if n == 1 else jax.random.split(key, n)
@@ -73,8 +77,8 @@ def make_step(
         ).state
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        found = gradients(state, batch)
-        grads, row_grads = found.grads, found.rows
+        found = gradients(replace(state, params=for_use(state.params)), batch)
+        grads, row_grads = for_update(found.grads), found.rows
         norm = jnp.sqrt(optax.tree.norm(grads, squared=True) + tables.norm_squared(row_grads))
         finite = jnp.isfinite(norm) & jnp.all(jnp.isfinite(found.losses))
         factor = clip_factor(optim, norm)
@@ -84,10 +88,10 @@ def make_step(
         params, opt = jax.tree.map(
             lambda n, o: jnp.where(finite, n, o), new, (state.params, state.opt)
         )
-        new_tables, table_opt = tables.update(
-            optim, state.tables, state.table_opt, row_grads,
-            {name: batch[f"uniq/{name}"].reshape(-1) for name in state.tables},
-            rate(state.step), (state.step + 1).astype(jnp.float32), finite, model.config.width,
+        new_tables, table_opt = by_rows(partial(tables.update, optim, columns=model.config.width))(
+            state.tables, state.table_opt, row_grads,
+            {name: whole(batch[f"uniq/{name}"].reshape(-1)) for name in state.tables},
+            rate(state.step), (state.step + 1).astype(jnp.float32), finite,
         )  # fmt: skip
         told = balancer_state(state, found, params, new_tables, batch)
         sound = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(told)]

@@ -45,6 +45,18 @@ def test_each_device_holds_an_eighth_of_the_batch(both):
     assert both["8"]["device_bytes"] == [both["8"]["batch_bytes"] // 8] * 8
 
 
+def test_eight_devices_send_little_but_the_sum_of_the_gradients(both):
+    """Of parameters and of the tables' rows that the batch gathered, each summed once; and what the
+    retrieval task asks for: its candidates' keys, biases, ids and log q go to every row once, and
+    the gradients of the keys and biases are summed once."""
+    found = both["8"]
+    part, n, d = 7 / 8, 4 * found["candidates"], found["width"]
+    gradients = 2 * part * (found["param_bytes"] + found["row_bytes"])
+    retrieval = part * n * (d + 3) + 2 * part * n * (d + 1)
+    assert gradients + retrieval <= found["sent"] <= 1.2 * (gradients + retrieval)
+    assert both["1"]["sent"] == 0
+
+
 def test_one_compilation_a_planned_shape_and_one_fetch_a_step(both):
     for found in (both["1"], both["8"]):
         assert 1 <= found["compiled"] <= found["planned"] <= 2

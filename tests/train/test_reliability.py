@@ -175,11 +175,11 @@ def test_a_disk_that_is_really_full(tiny, tmp_path):
 class Together:
     """Two processes under the supervisor."""
 
-    def __init__(self, workdir, data):
+    def __init__(self, workdir, data, *more):
         self.workdir, self.log = workdir, workdir.with_suffix(".log")
         train = [
             sys.executable, "-m", "experiments.train", f"--config={CONFIG}", f"--set={data}",
-            f"--workdir={workdir}", "--set=train.checkpoint_every=2",
+            f"--workdir={workdir}", "--set=train.checkpoint_every=2", *more,
         ]  # fmt: skip
         command = [sys.executable, "-m", "experiments.supervise", "--processes=2", "--pause=0.1"]
         with self.log.open("w") as file:
