@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import peak
+from benchmarks import peak as peaks
 from benchmarks.machine import commit, describe, versions
 from benchmarks.report import Kind, Row, table, write
 from benchmarks.spread import ratio, spread
@@ -67,7 +67,7 @@ class Contest:
     theirs: list[Worker]
     rows: list[Row] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
-    peak: dict[str, peak.Peak] = field(default_factory=dict)
+    peak: dict[str, peaks.Peak] = field(default_factory=dict)
     tuning: dict[str, Any] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
     dropped: int = 0
@@ -75,16 +75,18 @@ class Contest:
 
     def measure_peak(self) -> None:
         """Again later: the highest counts."""
-        why = peak.of_workers((self.ours, *self.theirs), self.peak)
+        why = peaks.of_workers((self.ours, *self.theirs), self.peak)
         if why:
             self.missing["peak"] = why
 
-    def entry(self, worker: Worker, name: str, least: int = 1, **words: Any) -> Entry | None:
-        """Prepares `name` in the worker under "<worker> <name>"; None where it cannot.
+    def entry(
+        self, worker: Worker, name: str, least: int = 1, label: str = "", **words: Any
+    ) -> Entry | None:
+        """Prepares `name` in the worker, an entry "<worker> <label or name>"; None if it cannot.
 
         least: steps that a sample has at least.
         """
-        full = f"{worker.name} {name}"
+        full = f"{worker.name} {label or name}"
         self.say(f"preparing {full}")
         try:
             got = worker.call("prepare", name=name, **words)
@@ -97,10 +99,10 @@ class Contest:
 
     def turns(self, entries: Sequence[Entry | None], rounds: int) -> Samples:
         """All of them, interleaved."""
-        known = [e for e in entries if e is not None]
-        self.say(f"timing {len(known)} entries")
+        there = [e for e in entries if e is not None]
+        self.say(f"timing {len(there)} entries")
         pids = [w.pid for w in (self.ours, *self.theirs)]
-        found = interleave(known, rounds, pids, self.options.busy)
+        found = interleave(there, rounds, pids, self.options.busy)
         self.dropped += found.dropped
         self.busiest = max(self.busiest, found.busiest)
         self.measure_peak()
@@ -122,8 +124,8 @@ class Contest:
         a, b = got.seconds.get(above), got.seconds.get(below)
         value = ratio(a, b) if a is not None and b is not None else None
         if value is None:
-            known = [self.missing[n] for n in (above, below) if n in self.missing]
-            why = known[0] if known else "others used the machine during every sample"
+            absent = [self.missing[n] for n in (above, below) if n in self.missing]
+            why = absent[0] if absent else "others used the machine during every sample"
             self.rows.append(Row(self.bench, case, kind, None, wanted, why, more=more))
             return
         mine, base = (float(np.median(known(got, n))) for n in (ours, other))
@@ -215,13 +217,13 @@ def contest(bench: str, o: Options, ours: str, theirs: str) -> Iterator[Contest]
         c.theirs.append(torch)
         try:
             c.theirs.append(
-                start(f"torch{FORCED}", o.peer_python, theirs, {**yours, **peak.preload(scratch)})
+                start(f"torch{FORCED}", o.peer_python, theirs, {**yours, **peaks.preload(scratch)})
             )
         except RuntimeError as error:
             c.missing[f"torch{FORCED}"] = str(error)
         c.measure_peak()
         both = [c.peak.get(w.name) for w in c.theirs]
-        if len(both) == 2 and both[0] and both[1] and not peak.helps(both[0], both[1]):
+        if len(both) == 2 and both[0] and both[1] and not peaks.helps(both[0], both[1]):
             c.missing[f"torch{FORCED}"] = "the preloaded library gains nothing in a matrix product"
             c.theirs.pop()
         try:

@@ -85,7 +85,9 @@ def _losses(w: World) -> dict[str, list[float]]:
             w.texts.eval()
             x, groups = _distinct(w, 0, 4)
             found["distinct"] = _means(w, model(x, _encode(w.texts, x, groups)), 0)
+            w.texts.rounded = w.states is not None  # or the cache's rounding would be a difference
             parts = [model(x, _encode(w.texts, x, [g])) for x, g in _copies(w, 0)[0]]
+            w.texts.rounded = False
             sums = {t: sum(p[t] for p in parts) for t in parts[0]}
             found["as-written"] = _means(w, sums, 0)
             w.texts.train()
@@ -174,9 +176,7 @@ def _group(w: World, at: HostArray, texts: HostArray, width: int, cached: bool) 
     flat = torch.from_numpy(place)
     states = w.states[flat].float().to(DEVICE) if cached and w.states is not None else None
     ids = torch.from_numpy(tokens[place].astype(np.int64)).to(DEVICE)
-    return Group(
-        torch.from_numpy(at).to(DEVICE), torch.from_numpy(lengths).to(DEVICE), ids, states
-    )
+    return Group(torch.from_numpy(at).to(DEVICE), torch.from_numpy(lengths).to(DEVICE), ids, states)
 
 
 def _distinct(w: World, n: int, groups: int) -> tuple[Inputs, list[Group]]:
@@ -310,7 +310,9 @@ def ways(w: World, name: str, most: int) -> dict[str, Callable[[], Way]]:
         found = {"float32": lambda: as_written(w, most)}
         return found | ({"bfloat16": lambda: as_written(w, most, True)} if gpu else {})
     if name == "best":
-        options = itertools.product((1, 4, 8, 16), (False, True), (False, True) if gpu else (False,))
+        options = itertools.product(
+            (1, 4, 8, 16), (False, True), (False, True) if gpu else (False,)
+        )
         return {
             f"{g} groups{', compiled' * c}{', bfloat16' * h}": (
                 lambda g=g, c=c, h=h: best(w, g, c, h)  # type: ignore[misc]

@@ -108,9 +108,7 @@ class Mirror(nn.Module):
         scale, shift = self.free["towers/fusion/scale"], self.free["towers/fusion/shift"]
         fused = (gate * (stacked * scale + shift)).sum(-1, keepdim=True)
         seen = self._attend("towers/target", item, memory, mask)
-        z = torch.cat(
-            [user, item, user * item, context, fused, stacked, seen, item * seen], -1
-        )
+        z = torch.cat([user, item, user * item, context, fused, stacked, seen, item * seen], -1)
         return self._losses(z, interest, x)
 
     def _items(self, ids: Tensor, rows: Tensor, keep: Tensor, text: Tensor) -> Tensor:
@@ -186,10 +184,14 @@ class Mirror(nn.Module):
 
 
 class Texts(nn.Module):
-    """Hugging Face's BERT with sdpa attention, mean-pooled; `cut` lower layers are frozen."""
+    """Hugging Face's BERT with sdpa attention, mean-pooled; `cut` lower layers are frozen.
+
+    rounded: frozen layers' states are rounded to bfloat16, as the cache of them holds them.
+    """
 
     def __init__(self, folder: str, train_layers: int):
         super().__init__()
+        self.rounded = False
         self.bert = BertModel.from_pretrained(
             folder, attn_implementation="sdpa", add_pooling_layer=False
         )
@@ -216,6 +218,8 @@ class Texts(nn.Module):
                 states = self.bert.embeddings(ids)
                 for layer in self.bert.encoder.layer[: self.cut]:
                     states = layer(states, mask)
+            if self.rounded:
+                states = states.bfloat16().float()
         for layer in self.bert.encoder.layer[self.cut :]:
             states = layer(states, mask)
         weight = there.to(states.dtype)[..., None]

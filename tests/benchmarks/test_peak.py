@@ -46,7 +46,7 @@ def test_the_library_answers_mkls_question_or_says_why_there_is_none(tmp_path):
 
 def test_without_a_compiler_it_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(RuntimeError, match="compiler|AVX-512"):
+    with pytest.raises(RuntimeError, match=r"compiler|AVX-512"):
         peak.preload(tmp_path)
 
 
