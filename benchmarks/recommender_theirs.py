@@ -19,7 +19,7 @@ import torch
 from benchmarks.machine import versions
 from benchmarks.peak import of_torch
 from benchmarks.recommender_data import BATCHES, ROW_KEYS, HostArray, load
-from benchmarks.recommender_torch import Mirror, Texts
+from benchmarks.recommender_torch import Mirror, Texts, pretrained
 from benchmarks.tuning import tune
 from benchmarks.turns import serve
 
@@ -65,7 +65,7 @@ def open_world(dump: str) -> dict[str, list[float]]:
     if "vectors" in w.dump:
         w.vectors = torch.from_numpy(w.dump["vectors"]).to(DEVICE)
     else:
-        w.texts = Texts(meta["hf"], meta["train_layers"]).to(DEVICE)
+        w.texts = Texts(pretrained(meta["hf"]), meta["train_layers"]).to(DEVICE)
     if "states" in w.dump:
         bits = torch.from_numpy(w.dump["states"].view(np.int16))
         w.states = bits.view(torch.bfloat16)

@@ -183,18 +183,21 @@ class Mirror(nn.Module):
         }
 
 
+def pretrained(folder: str) -> BertModel:
+    """Hugging Face's BERT with sdpa attention."""
+    return BertModel.from_pretrained(folder, attn_implementation="sdpa", add_pooling_layer=False)
+
+
 class Texts(nn.Module):
-    """Hugging Face's BERT with sdpa attention, mean-pooled; `cut` lower layers are frozen.
+    """Hugging Face's BERT, mean-pooled; `cut` lower layers are frozen.
 
     rounded: frozen layers' states are rounded to bfloat16, as the cache of them holds them.
     """
 
-    def __init__(self, folder: str, train_layers: int):
+    def __init__(self, bert: BertModel, train_layers: int = -1):
         super().__init__()
         self.rounded = False
-        self.bert = BertModel.from_pretrained(
-            folder, attn_implementation="sdpa", add_pooling_layer=False
-        )
+        self.bert = bert
         layers = self.bert.encoder.layer
         self.cut = 0 if train_layers < 0 else len(layers) - train_layers
         self.frozen = [] if train_layers < 0 else [self.bert.embeddings, *layers[: self.cut]]
