@@ -3,14 +3,16 @@
 import ctypes
 import sys
 
-# Of malloc.h. glibc's own dynamic threshold ends at 32 MiB.
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+# Of malloc.h. glibc's own dynamic threshold ends at 32 MiB, and what a thread's arena cannot hold
+# (64 MiB) comes from mmap whatever M_MMAP_MAX says: hence one arena.
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
 TOP_PAD = 64 << 20  # bytes asked of the system at a time
 
 # The same as environment variables, for processes that are started.
 ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
     "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_ARENA_MAX": "1",
     "MALLOC_TOP_PAD_": str(TOP_PAD),
 }
 
@@ -31,5 +33,7 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    wanted = ((M_TRIM_THRESHOLD, -1), (M_MMAP_MAX, 0), (M_TOP_PAD, TOP_PAD))
+    wanted = (
+        (M_TRIM_THRESHOLD, -1), (M_MMAP_MAX, 0), (M_ARENA_MAX, 1), (M_TOP_PAD, TOP_PAD)
+    )  # fmt: skip
     return all([mallopt(name, value) == 1 for name, value in wanted])
