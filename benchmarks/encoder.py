@@ -1,0 +1,123 @@
+"""The text encoder: forward and training step, ours against Hugging Face's on torch.
+
+python -m benchmarks.encoder --out=DIR [--quick] [--suite=cpu|gpu] [--data=DIR]
+
+MiniLM (real weights: vectors are compared first) and BERT-base (drawn weights), real item texts cut
+to L tokens, every second one with its plot. A training step is forward, backward of the sum of
+vectors times random numbers, AdamW; dropout 0.1 as the model says. Ours is packed with segments,
+as the training job does by default. Torch (sdpa) is at the fastest of: padded to L, groups by
+length, each eager and by torch.compile; on a GPU all of it in bfloat16.
+
+torch-<model>-L<L>-<forward|train>[-avx512]  torch's seconds over ours
+variant-<name>    our training step in another layout, over the default's (packed, float32)
+default-vs-best   the default's over the fastest layout that computes the same, in one run
+
+tokens_s counts the texts' own tokens; mfu is the operations of `encoder_data.operations` over the
+time and over the best matrix product of this run.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.contest import Contest, contest, known, options, suffix
+from benchmarks.encoder_data import Case, cases, operations
+from benchmarks.spread import ratio
+from benchmarks.turns import Samples, Unavailable
+
+SAME = ("packed", "padded", "buckets", "grouped", "remat")  # the same numbers as the default
+
+
+def opened(c: Contest, case: Case, folder: str) -> Any:
+    """The texts' lengths; AssertionError where MiniLM's vectors differ by more than 1e-3."""
+    from mtl_jax.adapt.minilm import minilm_folder
+
+    path = str(Path(folder) / "texts.npz")
+    words = {"model": case.model, "length": case.length, "path": path}
+    told = c.ours.call("open", texts=case.texts, data=c.options.data, **words)
+    for worker in list(c.theirs):
+        try:
+            head = worker.call("open", folder=str(minilm_folder()), **words)
+        except Unavailable as error:
+            c.missing[worker.name] = str(error)
+            c.theirs.remove(worker)
+            continue
+        if case.model == "minilm" and not np.allclose(head, told["head"], atol=1e-3):
+            raise AssertionError(f"{worker.name}: other vectors than ours")
+    return np.asarray(told["lengths"])
+
+
+def measure(c: Contest, case: Case, folder: str) -> None:
+    """All rows of a case."""
+    o, gpu = c.options, c.options.suite == "gpu"
+    c.say(f"opening {case.name}")
+    lengths = opened(c, case, folder)
+    kinds = ("train",) if o.quick else ("forward", "train")
+    main = case.name == "minilm-L128"
+    words = {"half": gpu}
+    entries = [c.entry(c.ours, k, label=f"{case.name}-{k}", **words) for k in kinds]
+    variants = [v for v in (*SAME, "bfloat16") if v != "packed" and main and not gpu]
+    if o.quick:
+        variants = [v for v in variants if v in ("padded", "grouped")]
+    entries += [c.entry(c.ours, f"train {v}", **words) for v in variants]
+    fuse = (main and not o.quick) or gpu
+    for worker in c.theirs:
+        entries += [c.entry(worker, k, label=f"{case.name}-{k}", fuse=fuse, **words) for k in kinds]
+    got = c.turns(entries, 3 if o.quick or case.model == "bert" else 5)
+    for k in kinds:
+        _against(c, case, k, lengths, got)
+    for v in variants:
+        more = c.tuning.get(f"ours train {v}", {})
+        kept = {n: more[n] for n in more if n != "tried"}
+        c.row(f"variant-{v}", "overhead", f"ours train {v}", f"ours {case.name}-train", got, **kept)
+    if variants:
+        _default(c, got, [f"ours train {v}" for v in variants if v in SAME])
+    c.publish()
+
+
+def _against(c: Contest, case: Case, kind: str, lengths: Any, got: Samples) -> None:
+    mine = f"ours {case.name}-{kind}"
+    ops = operations(lengths, case.model, kind == "train")
+    peaks = c.peak["best"]
+    peak = 1e9 * peaks.get("bfloat16_gflops", peaks["gflops"])
+    told = c.tuning.get(mine, {})
+    about = {k: told[k] for k in ("computed_tokens", "temporary_mib", "resident_mib") if k in told}
+    about |= {"texts": case.texts, "tokens": int(lengths.sum())}
+    if times := known(got, mine):
+        took = float(np.median(times))
+        about |= {"tokens_s": lengths.sum() / took, "mfu": ops / took / peak}
+    for worker in c.theirs:
+        full = f"{worker.name} {case.name}-{kind}"
+        other = c.tuning.get(full, {})
+        more = {"variant": other.get("variant", ""), "peer_mib": other.get("resident_mib", 0.0)}
+        if times := known(got, full):
+            more["peer_mfu"] = ops / float(np.median(times)) / peak
+        name = f"torch-{case.name}-{kind}{suffix(worker)}"
+        c.row(name, "speedup", full, mine, got, None, ops / peak, **about, **more)
+
+
+def _default(c: Contest, got: Samples, others: list[str]) -> None:
+    """The default layout over the fastest of all, itself among them."""
+    mine = "ours minilm-L128-train"
+    medians = {n: float(np.median(known(got, n))) for n in (mine, *others) if known(got, n)}
+    if mine not in medians:
+        c.failed("default-vs-best", "overhead", "the default was not measured", 1.1)
+        return
+    best = min(medians, key=lambda n: medians[n])
+    assert ratio(got.seconds[mine], got.seconds[best]) is not None
+    c.row("default-vs-best", "overhead", mine, best, got, 1.1, best=best)
+
+
+def main() -> None:
+    """Measures and writes."""
+    o = options("encoder", __doc__)
+    modules = ("benchmarks.encoder_ours", "benchmarks.encoder_theirs")
+    with contest("encoder", o, *modules) as c, tempfile.TemporaryDirectory() as folder:
+        for case in cases(o.suite, o.quick):
+            measure(c, case, folder)
+
+
+if __name__ == "__main__":
+    main()
