@@ -93,6 +93,10 @@ class TrainStream:
         shape = self.plan.choose(needed)
         return self.assembler.batch(rows, candidates, shape, self.parts)
 
+    def example(self) -> dict[str, HostArray]:
+        """Batch 0 in the common shape, which holds it: for who wants to know shapes and dtypes."""
+        return self.assembler.batch(*self._raw(0), self.plan.shapes[0], self.parts)
+
     @cached_property
     def plan(self) -> Plan:
         """Shapes seen in a sample of the first epoch, and the bound."""

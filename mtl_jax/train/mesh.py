@@ -1,5 +1,6 @@
 """The mesh and the one rule table that places arrays on it."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -28,15 +29,17 @@ def state_sharding(mesh: Mesh, abstract_state: Any) -> Any:
     return map_by_path(lambda p, _: NamedSharding(mesh, first_match(RULES, p)), abstract_state)
 
 
-def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """The batch on the mesh: data shards over the data axis.
-
-    Arrays are [A, S, ...] (S over the mesh), `uniq/<table>` [S, R / S].
-    """
+def batch_sharding(mesh: Mesh, keys: Iterable[str]) -> dict[str, NamedSharding]:
+    """Where a batch's arrays lie: [A, S, ...] (S over the mesh), `uniq/<table>` [S, R / S]."""
     by_row = NamedSharding(mesh, PartitionSpec(None, "data"))
     by_shard = NamedSharding(mesh, PartitionSpec("data"))
-    place = {k: by_shard if k.startswith("uniq/") else by_row for k in batch}
-    if by_row.is_fully_addressable:
+    return {k: by_shard if k.startswith("uniq/") else by_row for k in keys}
+
+
+def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """The batch on the mesh: data shards over the data axis."""
+    place = batch_sharding(mesh, batch)
+    if replicated(mesh).is_fully_addressable:
         return jax.device_put(batch, place)
     # Every process has the whole batch and gives the shards of its own devices.
     return {
