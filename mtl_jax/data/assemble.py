@@ -19,7 +19,7 @@ from mtl_jax.data.batch import (
     time_features,
 )
 from mtl_jax.data.labels import event_labels, item_labels
-from mtl_jax.data.packing import pack_tokens
+from mtl_jax.data.packing import Places, pack_tokens, place
 from mtl_jax.data.prepared import Prepared
 
 
@@ -39,6 +39,18 @@ class TextSource:
     length: int = 128
     history_tokens: int = 0
     types: HostArray | None = None
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """What a batch's rows ask for: per (slice, shard) its items once, 0 first, and their texts.
+
+    places: empty where no texts are packed.  shape: the smallest that holds all this.
+    """
+
+    tables: list[HostArray]
+    places: list[Places]
+    shape: Shape
 
 
 @dataclass(frozen=True)
@@ -100,12 +112,21 @@ class Assembler:
 
     def shape_of(self, rows: Rows, candidates: list[HostArray], parts: tuple[int, int]) -> Shape:
         """The smallest shape that holds these rows."""
+        return self.distinct(rows, candidates, parts).shape
+
+    def distinct(
+        self, rows: Rows, candidates: list[HostArray], parts: tuple[int, int]
+    ) -> Distinct:
+        """The distinct items of these rows."""
         tables, sizes = item_tables(rows, candidates, *parts)
-        packed = 0
-        if self.text.vectors is None and self.text.tokens is not None:
-            packed = max(len(self._pack(t, None)["owner"]) for t in tables)
-        users, items = len(np.unique(rows.user)), len(np.unique(np.concatenate(tables)))
-        return Shape(int(sizes.max()), users, items, packed)
+        t, places = self.text, []
+        if t.vectors is None and t.tokens is not None:
+            assert t.offsets is not None
+            places = [place(t.offsets, table[1:], t.length) for table in tables]
+        packed = max((p.rows for p in places), default=0)
+        every = tables[0] if len(tables) == 1 else np.unique(np.concatenate(tables))
+        users = len(np.unique(rows.user))
+        return Distinct(tables, places, Shape(int(sizes.max()), users, len(every), packed))
 
     def batch(
         self,
@@ -114,10 +135,15 @@ class Assembler:
         shape: Shape,
         parts: tuple[int, int] = (1, 1),
         train: bool = True,
+        distinct: Distinct | None = None,
     ) -> dict[str, HostArray]:
-        """A batch of static `shape`; `candidates`: per (slice, shard) extra item ids."""
+        """A batch of static `shape`; `candidates`: per (slice, shard) extra item ids.
+
+        distinct: that of these rows and candidates, where it is known.
+        """
         slices, shards = parts
-        tables, _ = item_tables(rows, candidates, slices, shards)
+        found = distinct or self.distinct(rows, candidates, parts)
+        tables = found.tables
         split = (slices, shards, len(rows.user) // (slices * shards))
 
         def cut(values: HostArray) -> HostArray:
@@ -143,8 +169,10 @@ class Assembler:
         for task in self.tasks:
             if task.level == "item" and train:
                 out |= item_labels(self.data, task, ids)
-        if self.text.vectors is None and self.text.tokens is not None:
-            packs = [self._pack(t, shape) for t in tables]
+        if found.places:
+            packs = [
+                self._pack(t, p, shape) for t, p in zip(tables, found.places, strict=True)
+            ]
             for key in packs[0]:
                 stacked = np.stack([p[key] for p in packs])
                 out[f"text/{key}"] = stacked.reshape(slices, shards, *stacked.shape[1:])
@@ -221,16 +249,15 @@ class Assembler:
         expected = expected + self.config.negatives / self.data.n_warm
         return {"cand": cand.astype(np.int32), "items/log_q": np.log(expected).astype(np.float32)}
 
-    def _pack(self, table: HostArray, shape: Shape | None) -> dict[str, HostArray]:
+    def _pack(self, table: HostArray, places: Places, shape: Shape) -> dict[str, HostArray]:
         """The table's texts, packed; item 0 has none."""
         t = self.text
         assert t.tokens is not None
         assert t.offsets is not None
         packs = pack_tokens(
-            t.tokens, t.offsets, table[1:], t.length, shape.packed if shape else None
+            t.tokens, t.offsets, table[1:], t.length, shape.packed, places=places
         )
-        n = len(table) - 1
-        end = shape.table if shape else n + 1
+        n, end = len(table) - 1, shape.table
         packs["owner"] = np.where(packs["owner"] < n, packs["owner"] + 1, end).astype(np.int32)
         real = packs["owner"] < end
         start = np.append(t.offsets[table[1:]], 0)

@@ -123,7 +123,12 @@ def item_tables(
 
 def local(table: HostArray, ids: HostArray) -> HostArray:
     """Positions of `ids` in the sorted `table`, which holds each of them."""
-    return np.searchsorted(table, ids).astype(np.int32)
+    last = int(table[-1])
+    if last > 64 * ids.size:  # a look-up table would be larger than the search is long
+        return np.searchsorted(table, ids).astype(np.int32)
+    at = np.empty(last + 1, np.int32)
+    at[table] = np.arange(len(table), dtype=np.int32)
+    return at[ids]
 
 
 def padded(values: HostArray, length: int, fill: int | HostArray) -> HostArray:

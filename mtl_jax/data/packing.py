@@ -4,6 +4,8 @@ A packed row is cheaper than a padded one: texts of mean length 24 in rows of 12
 Shapes: n texts, P rows, L tokens a row.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from mtl_jax.core.errors import UserError
@@ -57,6 +59,29 @@ def pack(lengths: HostArray, L: int) -> tuple[HostArray, HostArray]:
     return row_of, offset_of
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where n texts lie: starts and lengths among the tokens, row and offset when packed; [n]."""
+
+    starts: HostArray
+    lengths: HostArray
+    row_of: HostArray
+    offset_of: HostArray
+
+    @property
+    def rows(self) -> int:
+        """Packed rows used, at least 1."""
+        return max(1, int(self.row_of[self.lengths > 0].max(initial=-1)) + 1)
+
+
+def place(offsets: HostArray, which: HostArray, L: int) -> Places:
+    """`pack` the texts `which` [n]; text t is tokens offsets[t]:offsets[t + 1]."""
+    wanted = np.asarray(which, np.int64)
+    starts = np.asarray(offsets[wanted], np.int64)
+    lengths = np.asarray(offsets[wanted + 1], np.int64) - starts
+    return Places(starts, lengths, *pack(lengths, L))
+
+
 def pack_tokens(
     tokens: HostArray,
     offsets: HostArray,
@@ -66,6 +91,7 @@ def pack_tokens(
     *,
     pad_id: int = 0,
     table: int | None = None,
+    places: Places | None = None,
 ) -> dict[str, HostArray]:
     """The texts `which`, packed into rows of L tokens.
 
@@ -77,6 +103,7 @@ def pack_tokens(
       rows: P; None = as many as are needed (at least 1).
       pad_id: id at padding.
       table: owner at padding; None = n. Give U where the table of texts has U > n rows.
+      places: what `place` gave for these texts, where that is known.
 
     Returns:
       ids, segments (0 = padding, 1.. within the row), positions (0-based within the text) and
@@ -85,18 +112,14 @@ def pack_tokens(
     Raises:
       UserError: a text is longer than L, or `rows` do not suffice.
     """
-    wanted = np.asarray(which, np.int64)
-    starts = np.asarray(offsets[wanted], np.int64)
-    lengths = np.asarray(offsets[wanted + 1], np.int64) - starts
-    row_of, offset_of = pack(lengths, L)
-    needed = max(1, int(row_of[lengths > 0].max(initial=-1)) + 1)
-    P = needed if rows is None else rows
-    if needed > P:
+    p = place(offsets, which, L) if places is None else places
+    P = p.rows if rows is None else rows
+    if p.rows > P:
         raise UserError(
-            f"{wanted.size} texts of {int(lengths.sum())} tokens need {needed} rows of {L} and "
-            f"{P} are planned: plan more rows, or fewer texts a batch"
+            f"{p.lengths.size} texts of {int(p.lengths.sum())} tokens need {p.rows} rows of {L} "
+            f"and {P} are planned: plan more rows, or fewer texts a batch"
         )
-    return fill_rows(tokens, starts, lengths, row_of, offset_of, (P, L), pad_id, table)
+    return fill_rows(tokens, p.starts, p.lengths, p.row_of, p.offset_of, (P, L), pad_id, table)
 
 
 def fill_rows(
