@@ -12,6 +12,7 @@ from mtl_jax.data.batch import (
     BatchConfig,
     Rows,
     Shape,
+    distinct,
     item_tables,
     local,
     padded,
@@ -42,7 +43,7 @@ class TextSource:
 
 
 @dataclass(frozen=True)
-class Distinct:
+class Asked:
     """What a batch's rows ask for: per (slice, shard) its items once, 0 first, and their texts.
 
     places: empty where no texts are packed.  shape: the smallest that holds all this.
@@ -112,12 +113,10 @@ class Assembler:
 
     def shape_of(self, rows: Rows, candidates: list[HostArray], parts: tuple[int, int]) -> Shape:
         """The smallest shape that holds these rows."""
-        return self.distinct(rows, candidates, parts).shape
+        return self.asked(rows, candidates, parts).shape
 
-    def distinct(
-        self, rows: Rows, candidates: list[HostArray], parts: tuple[int, int]
-    ) -> Distinct:
-        """The distinct items of these rows."""
+    def asked(self, rows: Rows, candidates: list[HostArray], parts: tuple[int, int]) -> Asked:
+        """The distinct items of these rows, and where their texts go."""
         tables, sizes = item_tables(rows, candidates, *parts)
         t, places = self.text, []
         if t.vectors is None and t.tokens is not None:
@@ -125,8 +124,8 @@ class Assembler:
             places = [place(t.offsets, table[1:], t.length) for table in tables]
         packed = max((p.rows for p in places), default=0)
         every = tables[0] if len(tables) == 1 else np.unique(np.concatenate(tables))
-        users = len(np.unique(rows.user))
-        return Distinct(tables, places, Shape(int(sizes.max()), users, len(every), packed))
+        users = len(distinct(rows.user))
+        return Asked(tables, places, Shape(int(sizes.max()), users, len(every), packed))
 
     def batch(
         self,
@@ -135,14 +134,14 @@ class Assembler:
         shape: Shape,
         parts: tuple[int, int] = (1, 1),
         train: bool = True,
-        distinct: Distinct | None = None,
+        asked: Asked | None = None,
     ) -> dict[str, HostArray]:
         """A batch of static `shape`; `candidates`: per (slice, shard) extra item ids.
 
-        distinct: that of these rows and candidates, where it is known.
+        asked: that of these rows and candidates, where it is known.
         """
         slices, shards = parts
-        found = distinct or self.distinct(rows, candidates, parts)
+        found = asked or self.asked(rows, candidates, parts)
         tables = found.tables
         split = (slices, shards, len(rows.user) // (slices * shards))
 
@@ -170,9 +169,7 @@ class Assembler:
             if task.level == "item" and train:
                 out |= item_labels(self.data, task, ids)
         if found.places:
-            packs = [
-                self._pack(t, p, shape) for t, p in zip(tables, found.places, strict=True)
-            ]
+            packs = [self._pack(t, p, shape) for t, p in zip(tables, found.places, strict=True)]
             for key in packs[0]:
                 stacked = np.stack([p[key] for p in packs])
                 out[f"text/{key}"] = stacked.reshape(slices, shards, *stacked.shape[1:])
@@ -182,7 +179,7 @@ class Assembler:
 
     def _user_side(self, rows: Rows, shards: int, shape: Shape, cut: Any) -> dict[str, HostArray]:
         u, schema = self.data.users, self.data.schema
-        users = np.unique(rows.user)
+        users = distinct(rows.user)
         out = {
             "user": cut(local(users, rows.user)),
             "uniq/user": padded_rows(users, shape.users, schema.n_users).reshape(shards, -1),
@@ -208,11 +205,11 @@ class Assembler:
 
     def _item_side(self, ids: HostArray, shards: int, shape: Shape) -> dict[str, HostArray]:
         i, schema = self.data.items, self.data.schema
-        distinct = np.unique(ids)
+        every = distinct(ids)
         out = {
             "items/id": ids,
-            "items/row": local(distinct, ids),
-            "uniq/item": padded_rows(distinct, shape.items, schema.n_items).reshape(shards, -1),
+            "items/row": local(every, ids),
+            "uniq/item": padded_rows(every, shape.items, schema.n_items).reshape(shards, -1),
             "items/warm": i["warm"][ids].astype(np.float32),
         }
         for c in schema.item_categorical:
@@ -254,13 +251,13 @@ class Assembler:
         t = self.text
         assert t.tokens is not None
         assert t.offsets is not None
-        packs = pack_tokens(
-            t.tokens, t.offsets, table[1:], t.length, shape.packed, places=places
-        )
+        packs = pack_tokens(t.tokens, t.offsets, table[1:], t.length, shape.packed, places=places)
         n, end = len(table) - 1, shape.table
         packs["owner"] = np.where(packs["owner"] < n, packs["owner"] + 1, end).astype(np.int32)
         real = packs["owner"] < end
-        start = np.append(t.offsets[table[1:]], 0)
+        if t.states is None and t.types is None:
+            return packs
+        start = np.append(places.starts, 0)
         flat = start[np.where(real, packs["owner"] - 1, n)] + packs["positions"]
         if t.states is not None:
             packs["states"] = np.where(real[..., None], np.asarray(t.states[flat]), 0)

@@ -33,29 +33,36 @@ def pack(lengths: HostArray, L: int) -> tuple[HostArray, HostArray]:
             f"text {bad} has {sizes[bad]} tokens and a row holds {L}: "
             "lower max_tokens when preparing, or widen the rows"
         )
-    row_of = np.zeros(sizes.size, np.int32)
-    offset_of = np.zeros(sizes.size, np.int32)
+    order = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)]
     by_room: list[list[int]] = [[] for _ in range(L + 1)]  # open rows by tokens left
     open_rooms = 0  # bit r is set when by_room[r] is not empty
-    rows = 0
-    for text in np.argsort(-sizes, kind="stable").tolist():
-        size = int(sizes[text])
-        if size == 0:
-            break
-        fitting = open_rooms >> size
-        if fitting:
-            room = size + (fitting & -fitting).bit_length() - 1  # the least room that suffices
-            row = by_room[room].pop()
-            if not by_room[room]:
-                open_rooms &= ~(1 << room)
-        else:
-            room, row = L, rows
-            rows += 1
-        row_of[text], offset_of[text] = row, L - room
-        left = room - size
-        if left:
-            by_room[left].append(row)
-            open_rooms |= 1 << left
+    used, row_list, offset_list = 0, list[int](), list[int]()
+    negative, counts = np.unique(-sizes[order], return_counts=True)
+    for size, count in zip((-negative).tolist(), counts.tolist(), strict=True):
+        while count:
+            fitting = open_rooms >> size
+            room = size + (fitting & -fitting).bit_length() - 1 if fitting else L
+            # The row that such a text went to has the least room for the next one, until it is
+            # full; then comes the next row of the same room. So these are filled at one go.
+            each = min(room // size, count)
+            most = count // each
+            if fitting:  # the least room that suffices
+                rows = by_room[room][-most:][::-1]
+                del by_room[room][-most:]
+                if not by_room[room]:
+                    open_rooms &= ~(1 << room)
+            else:
+                rows = list(range(used, used + most))
+                used += most
+            row_list += rows if each == 1 else [row for row in rows for _ in range(each)]
+            offset_list += [L - room + i * size for i in range(each)] * len(rows)
+            count -= each * len(rows)
+            left = room - each * size
+            if left:
+                by_room[left] += rows
+                open_rooms |= 1 << left
+    row_of, offset_of = np.zeros((2, sizes.size), np.int32)
+    row_of[order], offset_of[order] = row_list, offset_list
     return row_of, offset_of
 
 

@@ -89,9 +89,9 @@ class TrainStream:
     def batch(self, step: int) -> dict[str, HostArray]:
         """Batch of `step`, in the smallest planned shape that holds it."""
         rows, candidates = self._raw(step)
-        distinct = self.assembler.distinct(rows, candidates, self.parts)
-        shape = self.plan.choose(distinct.shape)
-        return self.assembler.batch(rows, candidates, shape, self.parts, distinct=distinct)
+        asked = self.assembler.asked(rows, candidates, self.parts)
+        shape = self.plan.choose(asked.shape)
+        return self.assembler.batch(rows, candidates, shape, self.parts, asked=asked)
 
     def example(self) -> dict[str, HostArray]:
         """Batch 0 in the common shape, which holds it: for who wants to know shapes and dtypes."""

@@ -1,8 +1,9 @@
 """Compiled programs are kept between starts: JAX's file cache, mended before it is used.
 
-JAX writes an entry `<name>-<key>-cache` in place and then `-atime`, when it was last read. A process
-that is killed, or a full disk, leaves a part of an entry: from then on every start warns, compiles
-again and does not write it anew. An entry without its `-atime` makes every later write fail.
+JAX writes an entry `<name>-<key>-cache` in place and then `-atime`, when it was last read. A
+process that is killed, or a full disk, leaves a part of an entry: from then on every start warns,
+compiles again and does not write it anew. An entry without its `-atime` makes every later write
+fail.
 """
 
 import json

@@ -43,7 +43,7 @@ def test_a_folder_that_cannot_be_written(told, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with (
         flagsaver.flagsaver(compilation_cache=str(tmp_path / "file" / "x")),
-        pytest.raises(UserError, match="--compilation_cache=.*file/x: cannot be written"),
+        pytest.raises(UserError, match=r"--compilation_cache=.*file/x: cannot be written"),
     ):
         common.use_compilation_cache()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))

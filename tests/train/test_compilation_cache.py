@@ -1,4 +1,4 @@
-"""Entries of the compilation cache: what is broken goes, what is whole stays and is not read twice."""
+"""Entries of the compilation cache: broken ones go, whole ones stay and are not read twice."""
 
 import json
 import threading
@@ -20,7 +20,11 @@ def entry(folder, name, data=None, time=True):
 
 
 def test_parts_of_entries_are_removed_and_the_rest_stays(tmp_path):
-    good, cut, empty = entry(tmp_path, "good"), entry(tmp_path, "cut"), entry(tmp_path, "empty", b"")
+    good, cut, empty = (
+        entry(tmp_path, "good"),
+        entry(tmp_path, "cut"),
+        entry(tmp_path, "empty", b""),
+    )
     cut.write_bytes(good.read_bytes()[:-5])
     assert sorted(mend(tmp_path)) == [cut.name, empty.name]
     assert good.exists()

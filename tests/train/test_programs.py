@@ -17,7 +17,9 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 def programs(step):
     mesh = make_mesh(1)
     state = {"w": jax.device_put(jnp.arange(3.0), replicated(mesh))}
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    like = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+    )
     return Programs(step, mesh, like), state
 
 

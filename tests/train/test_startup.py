@@ -22,7 +22,9 @@ def test_parts_follow_one_another_until_they_are_told():
 
 def test_the_age_of_a_process_counts_from_its_start():
     before = time.perf_counter()
-    code = "import time; time.sleep(0.3); from mtl_jax.train.startup import *; print(age_of_process())"
+    code = (
+        "import time; time.sleep(0.3); from mtl_jax.train.startup import *; print(age_of_process())"
+    )
     age = float(subprocess.check_output([sys.executable, "-c", code], env=dict(os.environ)))
     assert 0.28 <= age <= time.perf_counter() - before + 0.02
     assert age_of_process() > age, "this process is older"
