@@ -152,11 +152,11 @@ def main() -> None:
         ),
     }
     rows = [measure() for name, measure in cases.items() if re.search(a.case, name)]
+    m = describe()
     head = {
-        "machine": describe(), "versions": versions(("jax", "numpy", "grain", "torch")),
+        "machine": m, "versions": versions(("jax", "numpy", "grain", "torch")),
         "commit": commit(), "peak": known, "dropped": dropped,
     }  # fmt: skip
-    m = head["machine"]
     best = known.get("best", {})
     rates = ", ".join(f"{v:.0f} {k}" for k, v in best.items())
     text = (

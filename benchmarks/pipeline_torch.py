@@ -36,8 +36,8 @@ class Rows(Dataset[Row]):
         self.events = {k: np.asarray(data.events[k]) for k in names if k in data.events}
         self.history = {k: np.asarray(v) for k, v in data.history.items()}
         self.stats = data.standardised(np.asarray(data.events["stats"]))
-        names = tuple(c.name for c in data.schema.context)
-        self.context = {name: np.asarray(data.events[f"ctx_{name}"]) for name in names}
+        contexts = [c.name for c in data.schema.context]
+        self.context = {name: np.asarray(data.events[f"ctx_{name}"]) for name in contexts}
         self.labels = event_labels(data, LABELLED, every)
         self.values = data.history_values(every)
 

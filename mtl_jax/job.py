@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ class Job:
     assembler: Assembler
     model: Model
     trainable_encoder: Params | None
-    startup: Startup = field(default_factory=Startup)
+    startup: Startup
 
     def evaluator(self, check: Any = lambda: None) -> Evaluator:
         """The evaluation loop, `train.eval_batch` rows at a time."""

@@ -6,6 +6,7 @@ compiles again and does not write it anew. An entry without its `-atime` makes e
 fail.
 """
 
+import importlib
 import json
 import os
 import time
@@ -63,8 +64,7 @@ def whole(entry: Path) -> bool:
     try:
         data = entry.read_bytes()
         if data[:4] == _ZSTD:
-            import zstandard  # if it is not there, JAX does not look for such entries
-
+            zstandard = importlib.import_module("zstandard")  # without it JAX reads no such entry
             zstandard.ZstdDecompressor().decompress(data)
         else:
             zlib.decompress(data)
