@@ -46,6 +46,25 @@ def test_the_number_of_workers_changes_nothing(data, workers):
     assert all(same(batch, plain.batch(k)) for k, batch in enumerate(found, start=2))
 
 
+def test_what_goes_wrong_in_a_batch_is_told_and_closing_ends_the_building(data, monkeypatch):
+    built = []
+
+    def batch(self, k):
+        built.append(k)
+        if k == 4:
+            raise ValueError("batch 4")
+        return {"k": k}
+
+    monkeypatch.setattr(TrainStream, "batch", batch)
+    with pytest.raises(ValueError, match="batch 4"):
+        list(prefetched(stream_of(data, workers=2), 2, 7))
+    built.clear()
+    ahead = prefetched(stream_of(data, workers=1), 10, 99)
+    assert next(ahead) == {"k": 10}
+    ahead.close()
+    assert built == [10, 11, 12][: len(built)], "in order, and no more than the stock"
+
+
 def test_an_epoch_is_a_permutation_of_the_labelled_training_rows(data):
     stream = stream_of(data)
     rows = np.concatenate([stream.rows(k) for k in range(stream.steps_per_epoch)])
