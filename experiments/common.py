@@ -12,12 +12,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import logging as std_logging
 
+import jax
 from absl import app, flags, logging
 
 from mtl_jax.config import Config, load
 from mtl_jax.core.errors import UserError
 from mtl_jax.core.memory import keep_freed_memory
-from mtl_jax.train import disk, distributed
+from mtl_jax.train import compilation_cache, disk, distributed
 
 CONFIG = flags.DEFINE_string(
     "config", "experiments/configs/quickstart.py", "Python file with get_config() -> Config."
@@ -27,6 +28,12 @@ SET = flags.DEFINE_multi_string(
 )
 MESH = flags.DEFINE_string(
     "mesh", None, "Devices of each axis: data=4,fsdp=2 (docs/scaling.md); instead of train.mesh."
+)
+CACHE = flags.DEFINE_string(
+    "compilation_cache",
+    None,
+    "Folder that keeps compiled programs between starts; off: none. Without the flag it is "
+    "JAX_COMPILATION_CACHE_DIR, left to JAX alone, or else mtl_jax/xla in the user's cache folder.",
 )
 LOST = 3  # exit status
 WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "Folder for everything a run writes.")
@@ -43,6 +50,22 @@ def load_config() -> tuple[Config, Path]:
     if MESH.value is not None:
         config = replace(config, train=replace(config.train, mesh=MESH.value))
     return config, workdir
+
+
+def use_compilation_cache() -> None:
+    """What --compilation_cache says (docs/startup.md)."""
+    name = CACHE.value
+    if name in ("", "off"):
+        jax.config.update("jax_enable_compilation_cache", False)
+    elif name is not None or "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = compilation_cache.default_folder() if name is None else Path(name)
+        try:
+            compilation_cache.use(folder)
+        except OSError as error:
+            what = f"--compilation_cache={folder}: cannot be written ({error.strerror})"
+            if name is not None:
+                raise UserError(what) from None
+            logging.warning("%s: what is compiled is not kept", what)
 
 
 def _ours_or_serious(record: std_logging.LogRecord) -> bool:
@@ -73,6 +96,7 @@ def run(main: Callable[[], int | None]) -> None:
         std_logging.getLogger("asyncio").setLevel(std_logging.CRITICAL)  # Orbax's, raised as well
         sys.unraisablehook = _unraisable
         try:
+            use_compilation_cache()
             return main() or 0
         except Exception as error:
             status = told(error)

@@ -159,10 +159,6 @@ def write(found: Sequence[Record], workdir: Path) -> None:
 def main() -> int:
     """Compare, write, print."""
     config, workdir = load_config()
-    if not jax.config.values[
-        "jax_compilation_cache_dir"
-    ]:  # seeds differ in numbers, not in programs
-        jax.config.update("jax_compilation_cache_dir", str((workdir / "compiled").absolute()))
     with Preemption() as preemption:
         try:
             found = compare(config, workdir, preemption)

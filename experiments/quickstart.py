@@ -33,6 +33,7 @@ from mtl_jax.serve.recommend import Recommender
 from mtl_jax.serve.request import Request
 from mtl_jax.train.evaluation import evaluate, next_item_ranks, slices_of
 from mtl_jax.train.preemption import Preempted, Preemption
+from mtl_jax.train.startup import Startup
 
 SPLIT = flags.DEFINE_enum("split", "test", ["valid", "test"], "Which later days to look at.")
 MAIN = {"binary": "auc", "regression": "rmse", "retrieval": "ndcg@10"}
@@ -131,11 +132,12 @@ def show_recommendations(job: Job, state: Any, k: int = 10) -> tuple[str, Table]
 
 def main() -> int:
     """Prepare, train, evaluate on later days, recommend."""
+    startup = Startup.of_process()
     config, workdir = load_config()
     console = Console(width=140)
     with Preemption() as preemption:
         try:
-            job = preemption.wait_for(lambda: open_job(config, workdir))
+            job = preemption.wait_for(lambda: open_job(config, workdir, startup))
             train_job(job, preemption)
         except Preempted:
             logging.info("stopped by a signal; start again to go on")

@@ -29,6 +29,7 @@ from mtl_jax.train.evaluation import evaluate
 from mtl_jax.train.lock import in_turn
 from mtl_jax.train.loop import train
 from mtl_jax.train.preemption import Preempted, Preemption
+from mtl_jax.train.startup import Startup
 from mtl_jax.train.state import TrainState
 
 COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, with --processes.")
@@ -74,6 +75,7 @@ def save_config(config: Config, workdir: Path) -> None:
 
 def main() -> int:
     """Train with the flags' configuration."""
+    startup = Startup.of_process()
     config, workdir = load_config()
     if PROCESSES.value > 1:
         if not COORDINATOR.value or not 0 <= PROCESS.value < PROCESSES.value:
@@ -82,7 +84,7 @@ def main() -> int:
     with Preemption() as preemption:
         try:
             with in_turn(workdir):  # one process prepares the data, the others find it
-                job = preemption.wait_for(lambda: open_job(config, workdir))
+                job = preemption.wait_for(lambda: open_job(config, workdir, startup))
             results = train_job(job, preemption)
         except Preempted:
             logging.info("stopped by a signal; start again with the same --workdir to go on")

@@ -50,6 +50,7 @@ from mtl_jax.train.mesh import (
     state_sharding,
     told,
 )
+from mtl_jax.train.startup import Startup
 from mtl_jax.train.state import TrainState
 from mtl_jax.train.step import make_step
 
@@ -84,6 +85,7 @@ class Job:
     assembler: Assembler
     model: Model
     trainable_encoder: Params | None
+    startup: Startup
 
     def evaluator(self, check: Any = lambda: None) -> Evaluator:
         """The evaluation loop, `train.eval_batch` rows at a time."""
@@ -119,7 +121,7 @@ class Job:
         }  # fmt: skip
         return Run(
             self.model, self.stream, balancer, tx, c.optim, c.train, self.mesh, step, create,
-            steps, self.workdir, meta,
+            steps, self.workdir, meta, self.startup,
         )  # fmt: skip
 
     def _params(self) -> dict[str, Params]:
@@ -153,14 +155,17 @@ class Job:
         return jax.jit(make, out_shardings=shardings, compiler_options=fast)
 
 
-def open_job(config: Config, workdir: Path) -> Job:
+def open_job(config: Config, workdir: Path, startup: Startup | None = None) -> Job:
     """Prepare the data if needed, load the encoder, fill the cache, and describe the model."""
+    startup = startup or Startup()
     data = prepare_data(config, workdir)
+    startup.lap("prepare")
     check_tasks(data, config.tasks)
     encoder, text, trainable = text_source(config, data)
     mesh = make_mesh(config.train.mesh)
     if encoder is not None:
         check_heads(mesh, encoder.heads)
+    startup.lap("encode")
     assembler = Assembler(data, config.tasks, config.batch, text)
     cut = None if encoder is None else find_cut(encoder, _train_layers(config)).layer
     assembler = dataclasses.replace(assembler, tasks=weighted_tasks(assembler))
@@ -176,7 +181,7 @@ def open_job(config: Config, workdir: Path) -> Job:
         next((labels[t.name].mean for t in config.tasks if t.name in labels), 0.0),
         unseen_statistics(data) if config.model.stats_dropout else None,
     )
-    return Job(config, workdir, data, mesh, assembler, model, trainable)
+    return Job(config, workdir, data, mesh, assembler, model, trainable, startup)
 
 
 def _train_layers(config: Config) -> int | str:

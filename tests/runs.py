@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,12 +113,12 @@ class Zygote:
         found.wait()
         return found
 
-    def train(self, workdir: Path, *overrides: str, **order: Any) -> Process:
+    def train(
+        self, workdir: Path, *overrides: str, flags: Sequence[str] = (), **order: Any
+    ) -> Process:
         """Start experiments.train on the tiny configuration."""
-        sets = [f"--set={o}" for o in overrides]
-        return self.start(
-            "experiments.train", f"--config={CONFIG}", f"--workdir={workdir}", *sets, **order
-        )
+        argv = [f"--config={CONFIG}", f"--workdir={workdir}", *flags]
+        return self.start("experiments.train", *argv, *(f"--set={o}" for o in overrides), **order)
 
     def close(self) -> None:
         self.process.stdin.close()

@@ -12,6 +12,7 @@ from mtl_jax.data.batch import (
     BatchConfig,
     Rows,
     Shape,
+    distinct,
     item_tables,
     local,
     padded,
@@ -19,7 +20,7 @@ from mtl_jax.data.batch import (
     time_features,
 )
 from mtl_jax.data.labels import event_labels, item_labels
-from mtl_jax.data.packing import pack_tokens
+from mtl_jax.data.packing import Places, pack_tokens, place
 from mtl_jax.data.prepared import Prepared
 
 
@@ -39,6 +40,18 @@ class TextSource:
     length: int = 128
     history_tokens: int = 0
     types: HostArray | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a batch's rows ask for: per (slice, shard) its items once, 0 first, and their texts.
+
+    places: empty where no texts are packed.  shape: the smallest that holds all this.
+    """
+
+    tables: list[HostArray]
+    places: list[Places]
+    shape: Shape
 
 
 @dataclass(frozen=True)
@@ -100,12 +113,19 @@ class Assembler:
 
     def shape_of(self, rows: Rows, candidates: list[HostArray], parts: tuple[int, int]) -> Shape:
         """The smallest shape that holds these rows."""
+        return self.asked(rows, candidates, parts).shape
+
+    def asked(self, rows: Rows, candidates: list[HostArray], parts: tuple[int, int]) -> Asked:
+        """The distinct items of these rows, and where their texts go."""
         tables, sizes = item_tables(rows, candidates, *parts)
-        packed = 0
-        if self.text.vectors is None and self.text.tokens is not None:
-            packed = max(len(self._pack(t, None)["owner"]) for t in tables)
-        users, items = len(np.unique(rows.user)), len(np.unique(np.concatenate(tables)))
-        return Shape(int(sizes.max()), users, items, packed)
+        t, places = self.text, []
+        if t.vectors is None and t.tokens is not None:
+            assert t.offsets is not None
+            places = [place(t.offsets, table[1:], t.length) for table in tables]
+        packed = max((p.rows for p in places), default=0)
+        every = tables[0] if len(tables) == 1 else np.unique(np.concatenate(tables))
+        users = len(distinct(rows.user))
+        return Asked(tables, places, Shape(int(sizes.max()), users, len(every), packed))
 
     def batch(
         self,
@@ -114,10 +134,15 @@ class Assembler:
         shape: Shape,
         parts: tuple[int, int] = (1, 1),
         train: bool = True,
+        asked: Asked | None = None,
     ) -> dict[str, HostArray]:
-        """A batch of static `shape`; `candidates`: per (slice, shard) extra item ids."""
+        """A batch of static `shape`; `candidates`: per (slice, shard) extra item ids.
+
+        asked: that of these rows and candidates, where it is known.
+        """
         slices, shards = parts
-        tables, _ = item_tables(rows, candidates, slices, shards)
+        found = asked or self.asked(rows, candidates, parts)
+        tables = found.tables
         split = (slices, shards, len(rows.user) // (slices * shards))
 
         def cut(values: HostArray) -> HostArray:
@@ -143,8 +168,8 @@ class Assembler:
         for task in self.tasks:
             if task.level == "item" and train:
                 out |= item_labels(self.data, task, ids)
-        if self.text.vectors is None and self.text.tokens is not None:
-            packs = [self._pack(t, shape) for t in tables]
+        if found.places:
+            packs = [self._pack(t, p, shape) for t, p in zip(tables, found.places, strict=True)]
             for key in packs[0]:
                 stacked = np.stack([p[key] for p in packs])
                 out[f"text/{key}"] = stacked.reshape(slices, shards, *stacked.shape[1:])
@@ -154,7 +179,7 @@ class Assembler:
 
     def _user_side(self, rows: Rows, shards: int, shape: Shape, cut: Any) -> dict[str, HostArray]:
         u, schema = self.data.users, self.data.schema
-        users = np.unique(rows.user)
+        users = distinct(rows.user)
         out = {
             "user": cut(local(users, rows.user)),
             "uniq/user": padded_rows(users, shape.users, schema.n_users).reshape(shards, -1),
@@ -180,11 +205,11 @@ class Assembler:
 
     def _item_side(self, ids: HostArray, shards: int, shape: Shape) -> dict[str, HostArray]:
         i, schema = self.data.items, self.data.schema
-        distinct = np.unique(ids)
+        every = distinct(ids)
         out = {
             "items/id": ids,
-            "items/row": local(distinct, ids),
-            "uniq/item": padded_rows(distinct, shape.items, schema.n_items).reshape(shards, -1),
+            "items/row": local(every, ids),
+            "uniq/item": padded_rows(every, shape.items, schema.n_items).reshape(shards, -1),
             "items/warm": i["warm"][ids].astype(np.float32),
         }
         for c in schema.item_categorical:
@@ -221,19 +246,18 @@ class Assembler:
         expected = expected + self.config.negatives / self.data.n_warm
         return {"cand": cand.astype(np.int32), "items/log_q": np.log(expected).astype(np.float32)}
 
-    def _pack(self, table: HostArray, shape: Shape | None) -> dict[str, HostArray]:
+    def _pack(self, table: HostArray, places: Places, shape: Shape) -> dict[str, HostArray]:
         """The table's texts, packed; item 0 has none."""
         t = self.text
         assert t.tokens is not None
         assert t.offsets is not None
-        packs = pack_tokens(
-            t.tokens, t.offsets, table[1:], t.length, shape.packed if shape else None
-        )
-        n = len(table) - 1
-        end = shape.table if shape else n + 1
+        packs = pack_tokens(t.tokens, t.offsets, table[1:], t.length, shape.packed, places=places)
+        n, end = len(table) - 1, shape.table
         packs["owner"] = np.where(packs["owner"] < n, packs["owner"] + 1, end).astype(np.int32)
         real = packs["owner"] < end
-        start = np.append(t.offsets[table[1:]], 0)
+        if t.states is None and t.types is None:
+            return packs
+        start = np.append(places.starts, 0)
         flat = start[np.where(real, packs["owner"] - 1, n)] + packs["positions"]
         if t.states is not None:
             packs["states"] = np.where(real[..., None], np.asarray(t.states[flat]), 0)

@@ -4,6 +4,8 @@ A packed row is cheaper than a padded one: texts of mean length 24 in rows of 12
 Shapes: n texts, P rows, L tokens a row.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from mtl_jax.core.errors import UserError
@@ -31,30 +33,60 @@ def pack(lengths: HostArray, L: int) -> tuple[HostArray, HostArray]:
             f"text {bad} has {sizes[bad]} tokens and a row holds {L}: "
             "lower max_tokens when preparing, or widen the rows"
         )
-    row_of = np.zeros(sizes.size, np.int32)
-    offset_of = np.zeros(sizes.size, np.int32)
+    order = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)]
     by_room: list[list[int]] = [[] for _ in range(L + 1)]  # open rows by tokens left
     open_rooms = 0  # bit r is set when by_room[r] is not empty
-    rows = 0
-    for text in np.argsort(-sizes, kind="stable").tolist():
-        size = int(sizes[text])
-        if size == 0:
-            break
-        fitting = open_rooms >> size
-        if fitting:
-            room = size + (fitting & -fitting).bit_length() - 1  # the least room that suffices
-            row = by_room[room].pop()
-            if not by_room[room]:
-                open_rooms &= ~(1 << room)
-        else:
-            room, row = L, rows
-            rows += 1
-        row_of[text], offset_of[text] = row, L - room
-        left = room - size
-        if left:
-            by_room[left].append(row)
-            open_rooms |= 1 << left
+    used, row_list, offset_list = 0, list[int](), list[int]()
+    negative, counts = np.unique(-sizes[order], return_counts=True)
+    for size, count in zip((-negative).tolist(), counts.tolist(), strict=True):
+        while count:
+            fitting = open_rooms >> size
+            room = size + (fitting & -fitting).bit_length() - 1 if fitting else L
+            # The row that such a text went to has the least room for the next one, until it is
+            # full; then comes the next row of the same room. So these are filled at one go.
+            each = min(room // size, count)
+            most = count // each
+            if fitting:  # the least room that suffices
+                rows = by_room[room][-most:][::-1]
+                del by_room[room][-most:]
+                if not by_room[room]:
+                    open_rooms &= ~(1 << room)
+            else:
+                rows = list(range(used, used + most))
+                used += most
+            row_list += rows if each == 1 else [row for row in rows for _ in range(each)]
+            offset_list += [L - room + i * size for i in range(each)] * len(rows)
+            count -= each * len(rows)
+            left = room - each * size
+            if left:
+                by_room[left] += rows
+                open_rooms |= 1 << left
+    row_of, offset_of = np.zeros((2, sizes.size), np.int32)
+    row_of[order], offset_of[order] = row_list, offset_list
     return row_of, offset_of
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where n texts lie: starts and lengths among the tokens, row and offset when packed; [n]."""
+
+    starts: HostArray
+    lengths: HostArray
+    row_of: HostArray
+    offset_of: HostArray
+
+    @property
+    def rows(self) -> int:
+        """Packed rows used, at least 1."""
+        return max(1, int(self.row_of[self.lengths > 0].max(initial=-1)) + 1)
+
+
+def place(offsets: HostArray, which: HostArray, L: int) -> Places:
+    """`pack` the texts `which` [n]; text t is tokens offsets[t]:offsets[t + 1]."""
+    wanted = np.asarray(which, np.int64)
+    starts = np.asarray(offsets[wanted], np.int64)
+    lengths = np.asarray(offsets[wanted + 1], np.int64) - starts
+    return Places(starts, lengths, *pack(lengths, L))
 
 
 def pack_tokens(
@@ -66,6 +98,7 @@ def pack_tokens(
     *,
     pad_id: int = 0,
     table: int | None = None,
+    places: Places | None = None,
 ) -> dict[str, HostArray]:
     """The texts `which`, packed into rows of L tokens.
 
@@ -77,6 +110,7 @@ def pack_tokens(
       rows: P; None = as many as are needed (at least 1).
       pad_id: id at padding.
       table: owner at padding; None = n. Give U where the table of texts has U > n rows.
+      places: what `place` gave for these texts, where that is known.
 
     Returns:
       ids, segments (0 = padding, 1.. within the row), positions (0-based within the text) and
@@ -85,18 +119,14 @@ def pack_tokens(
     Raises:
       UserError: a text is longer than L, or `rows` do not suffice.
     """
-    wanted = np.asarray(which, np.int64)
-    starts = np.asarray(offsets[wanted], np.int64)
-    lengths = np.asarray(offsets[wanted + 1], np.int64) - starts
-    row_of, offset_of = pack(lengths, L)
-    needed = max(1, int(row_of[lengths > 0].max(initial=-1)) + 1)
-    P = needed if rows is None else rows
-    if needed > P:
+    p = place(offsets, which, L) if places is None else places
+    P = p.rows if rows is None else rows
+    if p.rows > P:
         raise UserError(
-            f"{wanted.size} texts of {int(lengths.sum())} tokens need {needed} rows of {L} and "
-            f"{P} are planned: plan more rows, or fewer texts a batch"
+            f"{p.lengths.size} texts of {int(p.lengths.sum())} tokens need {p.rows} rows of {L} "
+            f"and {P} are planned: plan more rows, or fewer texts a batch"
         )
-    return fill_rows(tokens, starts, lengths, row_of, offset_of, (P, L), pad_id, table)
+    return fill_rows(tokens, p.starts, p.lengths, p.row_of, p.offset_of, (P, L), pad_id, table)
 
 
 def fill_rows(

@@ -1,6 +1,9 @@
 """Streams of batches: batch k is a pure function of (prepared data, seed, k), built whole."""
 
+import itertools
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -89,9 +92,13 @@ class TrainStream:
     def batch(self, step: int) -> dict[str, HostArray]:
         """Batch of `step`, in the smallest planned shape that holds it."""
         rows, candidates = self._raw(step)
-        needed = self.assembler.shape_of(rows, candidates, self.parts)
-        shape = self.plan.choose(needed)
-        return self.assembler.batch(rows, candidates, shape, self.parts)
+        asked = self.assembler.asked(rows, candidates, self.parts)
+        shape = self.plan.choose(asked.shape)
+        return self.assembler.batch(rows, candidates, shape, self.parts, asked=asked)
+
+    def example(self) -> dict[str, HostArray]:
+        """Batch 0 in the common shape, which holds it: for who wants to know shapes and dtypes."""
+        return self.assembler.batch(*self._raw(0), self.plan.shapes[0], self.parts)
 
     @cached_property
     def plan(self) -> Plan:
@@ -121,8 +128,23 @@ class TrainStream:
 
 
 def prefetched(stream: TrainStream, start: int, stop: int) -> Iterator[dict[str, HostArray]]:
-    """Batches start..stop-1, built ahead by grain on `workers` threads."""
-    workers = stream.assembler.config.workers
+    """Batches start..stop-1, built ahead by `workers` threads, two for each in stock.
+
+    Grain's own iterator wakes its threads before it hands out what is ready, which costs a loop of
+    short steps three times as much waiting.
+    """
     dataset = grain.MapDataset.range(start, stop).map(lambda k: stream.batch(int(k)))
-    options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=2 * max(workers, 1))
-    return iter(dataset.to_iter_dataset(options))
+    workers = stream.assembler.config.workers
+    if not workers:
+        yield from dataset
+        return
+    pool = ThreadPoolExecutor(workers, "batches")
+    try:
+        coming = (pool.submit(dataset.__getitem__, k) for k in range(stop - start))
+        stock = deque(itertools.islice(coming, 2 * workers))
+        while stock:
+            batch = stock.popleft().result()
+            stock.extend(itertools.islice(coming, 1))
+            yield batch
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -37,6 +37,10 @@ class Silent:
 
     def event(self, step: int, what: str, **details: object) -> None: ...
 
+    def waited(self, seconds: float) -> None: ...
+
+    def started(self, step: int, parts: Mapping[str, float]) -> None: ...
+
 
 class Journal:
     """Lines of {"step": k, "kind": "train" | "eval", name: value}; the same go to TensorBoard.
@@ -60,7 +64,7 @@ class Journal:
             disable=quiet,
         )
         self._bar = self._progress.add_task("train", total=total, completed=resume_from, note="")
-        self._clock, self._rows = time.perf_counter(), 0
+        self._clock, self._rows, self._waited = time.perf_counter(), 0, 0.0
 
     def __enter__(self) -> "Journal":
         self._progress.start()
@@ -81,19 +85,31 @@ class Journal:
         self._rows += rows
         self._progress.update(self._bar, completed=step)
 
+    def waited(self, seconds: float) -> None:
+        """So long the loop has waited for a batch."""
+        self._waited += seconds
+
     def train(self, step: int, values: Mapping[str, float]) -> None:
-        """A line of training values, with examples/s since the last one."""
+        """A line of training values, with examples/s and input_wait since the last one.
+
+        input_wait: the share of the time in which the loop waited for input.
+        """
         now = time.perf_counter()
-        speed = self._rows / max(now - self._clock, 1e-9)
-        self._clock, self._rows = now, 0
-        note = f"{speed:,.0f} examples/s  loss {values.get('loss', math.nan):.4f}"
+        seconds = max(now - self._clock, 1e-9)
+        speed, wait = self._rows / seconds, min(self._waited / seconds, 1.0)
+        self._clock, self._rows, self._waited = now, 0, 0.0
+        note = f"{speed:,.0f} examples/s  input {wait:.0%}  loss {values.get('loss', math.nan):.4f}"
         self._progress.update(self._bar, completed=step, note=note)
-        self._write(step, "train", {**values, "examples_per_second": speed})
+        self._write(step, "train", {**values, "examples_per_second": speed, "input_wait": wait})
+
+    def started(self, step: int, parts: Mapping[str, float]) -> None:
+        """A line about where the time to the first step went, in seconds."""
+        self._write(step, "start", parts)
 
     def evaluated(self, step: int, values: Mapping[str, float]) -> None:
         """A line of evaluation values; the time it took does not count as training."""
         self._write(step, "eval", values)
-        self._clock, self._rows = time.perf_counter(), 0
+        self._clock, self._rows, self._waited = time.perf_counter(), 0, 0.0
 
     def event(self, step: int, what: str, **details: object) -> None:
         """A line about something that happened: a resume, a skipped update, a stop."""

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -26,9 +27,11 @@ from mtl_jax.train.fetch import fetch
 from mtl_jax.train.fingerprint import check_same, fingerprint, with_recorded_shards
 from mtl_jax.train.journal import Journal, Silent
 from mtl_jax.train.lock import locked
-from mtl_jax.train.mesh import batch_devices, put_batch, replicated
+from mtl_jax.train.mesh import batch_devices, put_batch
 from mtl_jax.train.monitor import check_monitor, higher, monitored
 from mtl_jax.train.preemption import Preempted, Preemption
+from mtl_jax.train.programs import Programs
+from mtl_jax.train.startup import Startup
 from mtl_jax.train.state import TrainState
 from mtl_jax.train.step import Step
 
@@ -81,6 +84,7 @@ class Run:
     total: int
     workdir: Path
     meta: dict[str, Any]
+    startup: Startup = field(default_factory=Startup)
 
     def evaluates_at(self, step: int) -> bool:
         """Whether the model is evaluated after `step` steps."""
@@ -102,7 +106,7 @@ def train(
     check_monitor(run.train.monitor, run.model)
     lock = locked(run.workdir) if distributed.first() else nullcontext()
     with lock, Checkpoints(run.workdir) as checkpoints:
-        run, state, progress = _start(run, checkpoints, preemption)
+        run, state, progress, programs = _start(run, checkpoints, preemption)
         start = int(state.step)
         first = distributed.first()
         journals = Journal(run.workdir, start, run.total, quiet) if first else Silent()
@@ -112,23 +116,31 @@ def train(
             if start:
                 journal.event(start, "resume")
                 logging.info("resuming from step %d of %d", start, run.total)
-            state = _train(run, state, progress, evaluate, checkpoints, journal, preemption)
+            state = _train(
+                run, state, programs, progress, evaluate, checkpoints, journal, preemption
+            )
             return _best(run, state, progress, checkpoints, journal)
 
 
 def _start(
     run: Run, checkpoints: Checkpoints, preemption: Preemption
-) -> tuple[Run, TrainState, Progress]:
+) -> tuple[Run, TrainState, Progress, Programs]:
     latest = checkpoints.latest()
+    meta = {} if latest is None else checkpoints.meta(latest)
+    if meta:
+        run = _as_started(run, meta)
+        check_same(run.workdir, meta, run.meta)
+    programs = Programs(run.step, run.mesh, abstract(run.create))
+    if (latest or 0) < run.total and not meta.get("progress", {}).get("stopped"):
+        programs.ahead(run.stream.example())
+    run.startup.lap("model")
     if latest is None:
-        return run, preemption.wait_for(run.create), Progress()
-    meta = checkpoints.meta(latest)
-    run = _as_started(run, meta)
-    check_same(run.workdir, meta, run.meta)
-    state = checkpoints.restore(latest, abstract(run.create))
-    progress = Progress(**meta["progress"])
-    progress.keep_to(checkpoints.steps(), run.train.monitor)
-    return run, state, progress
+        state, progress = preemption.wait_for(run.create), Progress()
+    else:
+        state, progress = checkpoints.restore(latest, programs.state), Progress(**meta["progress"])
+        progress.keep_to(checkpoints.steps(), run.train.monitor)
+    run.startup.lap("state")
+    return run, state, progress, programs
 
 
 def _as_started(run: Run, meta: dict[str, Any]) -> Run:
@@ -150,6 +162,7 @@ def abstract(create: Callable[[], TrainState]) -> TrainState:
 def _train(
     run: Run,
     state: TrainState,
+    programs: Programs,
     progress: Progress,
     evaluate: Evaluate | None,
     checkpoints: Checkpoints,
@@ -157,9 +170,6 @@ def _train(
     preemption: Preemption,
 ) -> TrainState:
     step = int(state.step)
-    # Left where they are, so that each process can read the metrics and the state stays as placed.
-    out = (jax.tree.map(lambda x: x.sharding, state), replicated(run.mesh))
-    compiled: dict[Any, Any] = {}
     batches = prefetched(run.stream, step, run.total)
     pending: tuple[int, Any, dict[str, HostArray]] | None = None
     sums = _Sums(run.model)
@@ -176,17 +186,19 @@ def _train(
             if step >= run.total or progress.stopped:
                 break
             preemption.check(step)
+            asked = time.perf_counter()
             batch = next(batches)
+            journal.waited(time.perf_counter() - asked)
+            run.startup.lap("batch")
             placed = put_batch(run.mesh, batch)
-            key = tuple(sorted((k, v.shape) for k, v in batch.items()))
-            if key not in compiled:
-                logging.info("compiling for %d distinct items a shard", batch["items/id"].shape[-1])
-                compiled[key] = preemption.wait_for(
-                    lambda s=state, b=placed: (
-                        jax.jit(run.step, donate_argnums=0, out_shardings=out).lower(s, b).compile()
-                    )  # type: ignore[misc]
-                )
-            state, metrics = compiled[key](state, placed)
+            program = programs.of(batch, preemption)
+            run.startup.lap("compile")
+            state, metrics = program(state, placed)
+            if not run.startup.told:
+                jax.block_until_ready(metrics)  # from now on the device is a step ahead
+                run.startup.lap("first_step")
+                compiling = sum(programs.seconds.values())
+                journal.started(step, {**run.startup.tell(), "compiling": compiling})
             _read(run, pending, sums, progress, journal)
             pending = (step, metrics, batch)
             step += 1

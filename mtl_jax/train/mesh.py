@@ -6,7 +6,7 @@ arXiv:1909.08053) and `expert` the experts of a mixture, both with the same rows
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -201,15 +201,17 @@ def by_rows(update: Callable[..., Any]) -> Callable[..., Any]:
     return anywhere
 
 
-def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """The batch on the mesh: data shards over data x fsdp.
-
-    Arrays are [A, S, ...] (S over the mesh), `uniq/<table>` [S, R / S].
-    """
+def batch_sharding(mesh: Mesh, keys: Iterable[str]) -> dict[str, NamedSharding]:
+    """Where a batch's arrays lie: [A, S, ...] (S over data x fsdp), `uniq/<table>` [S, R / S]."""
     by_row = NamedSharding(mesh, P(None, BATCH))
     by_shard = NamedSharding(mesh, P(BATCH))
-    place = {k: by_shard if k.startswith("uniq/") else by_row for k in batch}
-    if by_row.is_fully_addressable:
+    return {k: by_shard if k.startswith("uniq/") else by_row for k in keys}
+
+
+def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """The batch on the mesh: data shards over data x fsdp."""
+    place = batch_sharding(mesh, batch)
+    if replicated(mesh).is_fully_addressable:
         return jax.device_put(batch, place)
     # Every process has the whole batch and gives the shards of its own devices.
     return {

@@ -10,6 +10,7 @@ from mtl_jax.data.batch import (
     WEEK,
     BatchConfig,
     Rows,
+    distinct,
     item_tables,
     local,
     padded,
@@ -42,9 +43,12 @@ def test_each_distinct_item_stands_once_in_its_shards_table():
     assert sizes.tolist() == [5, 5]
 
 
-def test_indices_lead_back_to_the_items():
-    table = np.array([0, 2, 5, 9])
-    items = np.array([[9, 0], [2, 5]])
+@pytest.mark.parametrize("last", [9, 100_000])
+def test_indices_lead_back_to_the_items(last):
+    items = np.array([[last, 0], [2, 5], [5, 5]])
+    table = distinct(items)
+    assert table.tolist() == [0, 2, 5, last]
+    assert table.dtype == items.dtype
     at = local(table, items)
     assert at.dtype == np.int32
     np.testing.assert_array_equal(table[at], items)

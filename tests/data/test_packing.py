@@ -32,6 +32,29 @@ def test_the_fullest_row_with_room_is_taken():
     assert offset_of.tolist() == [9, 0, 8, 0]
 
 
+def one_by_one(lengths, L):
+    """Best fit as it is defined: each text alone, of rows of a room the one opened last."""
+    rooms, places = [], {}
+    for text in sorted(range(len(lengths)), key=lambda t: -lengths[t]):
+        if not lengths[text]:
+            continue
+        fits = [n for n, (room, _) in enumerate(rooms) if room >= lengths[text]]
+        if not fits:
+            rooms.append((L, -1))
+            fits = [len(rooms) - 1]
+        row = min(fits, key=lambda n: (rooms[n][0], -rooms[n][1]))
+        places[text] = (row, L - rooms[row][0])
+        rooms[row] = (rooms[row][0] - lengths[text], len(places))
+    return [places.get(t, (0, 0)) for t in range(len(lengths))]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 12), max_size=40), st.integers(12, 30))
+def test_texts_of_one_length_are_placed_as_if_one_by_one(lengths, L):
+    rows, offsets = pack(np.array(lengths, np.int64), L)
+    assert list(zip(rows.tolist(), offsets.tolist(), strict=True)) == one_by_one(lengths, L)
+
+
 def test_rows_are_nearly_full_and_the_answer_never_changes():
     rng = np.random.default_rng(0)
     lengths = np.clip(rng.gamma(4, 6, 5000).astype(int), 3, 128)

@@ -46,6 +46,25 @@ def test_the_number_of_workers_changes_nothing(data, workers):
     assert all(same(batch, plain.batch(k)) for k, batch in enumerate(found, start=2))
 
 
+def test_what_goes_wrong_in_a_batch_is_told_and_closing_ends_the_building(data, monkeypatch):
+    built = []
+
+    def batch(self, k):
+        built.append(k)
+        if k == 4:
+            raise ValueError("batch 4")
+        return {"k": k}
+
+    monkeypatch.setattr(TrainStream, "batch", batch)
+    with pytest.raises(ValueError, match="batch 4"):
+        list(prefetched(stream_of(data, workers=2), 2, 7))
+    built.clear()
+    ahead = prefetched(stream_of(data, workers=1), 10, 99)
+    assert next(ahead) == {"k": 10}
+    ahead.close()
+    assert built == [10, 11, 12][: len(built)], "in order, and no more than the stock"
+
+
 def test_an_epoch_is_a_permutation_of_the_labelled_training_rows(data):
     stream = stream_of(data)
     rows = np.concatenate([stream.rows(k) for k in range(stream.steps_per_epoch)])
@@ -92,6 +111,11 @@ def test_every_batch_has_a_planned_shape(data):
     for k in range(0, 2 * stream.steps_per_epoch, 3):
         b = stream.batch(k)
         assert (b["items/id"].shape[-1], b["uniq/user"].size, b["uniq/item"].size) in shapes
+        if b["items/id"].shape[-1] == stream.plan.shapes[0].table:
+            like = stream.example()
+            assert {k: (v.shape, v.dtype) for k, v in like.items()} == {
+                k: (v.shape, v.dtype) for k, v in b.items()
+            }
 
 
 def test_what_is_wide_is_not_cut_but_planned(data):

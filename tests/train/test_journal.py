@@ -7,6 +7,7 @@ def write(folder, start, steps):
     with Journal(folder, start, 10, quiet=True) as journal:
         for step in steps:
             journal.advance(step, 8)
+            journal.waited(1e-9 if step == 1 else 1e9)
             journal.train(step, {"loss": 0.5 * step})
             journal.evaluated(step, {"click/auc": float("nan")})
 
@@ -22,6 +23,7 @@ def test_lines_and_tensorboard_are_written(tmp_path):
     first = json.loads((tmp_path / LINES).read_text().splitlines()[0])
     assert first["loss"] == 0.5
     assert first["examples_per_second"] > 0
+    assert 0 < first["input_wait"] < 0.5
     nothing = json.loads((tmp_path / LINES).read_text().splitlines()[1])
     assert nothing["click/auc"] is None, "NaN is no JSON"
     assert [p for p in (tmp_path / "tensorboard").iterdir() if p.stat().st_size > 0]

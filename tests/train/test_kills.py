@@ -34,6 +34,7 @@ def lines_of(workdir):
     kept = [line for line in lines if line["kind"] in ("train", "eval")]
     for line in kept:
         line.pop("examples_per_second", None)
+        line.pop("input_wait", None)
     return kept
 
 

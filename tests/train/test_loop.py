@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import threading
 import time
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -49,6 +50,9 @@ class Stream:
         if step in self.broken:
             x[0, 0, 3] = np.nan
         return {"x": x, "items/id": np.zeros((1, 1, 6 if step in self.wide else 3), np.int32)}
+
+    def example(self) -> dict[str, np.ndarray]:
+        return self.batch(0)
 
 
 def one_step(state: TrainState, batch: Any) -> tuple[TrainState, Any]:
@@ -151,10 +155,42 @@ def test_a_stopped_run_that_resumes_is_bit_equal_to_an_unbroken_one(whole, tmp_p
 
     def told(workdir):
         kept = [x for x in lines(workdir) if x["kind"] in ("train", "eval")]
-        return [{k: v for k, v in x.items() if k != "examples_per_second"} for x in kept]
+        clocks = ("examples_per_second", "input_wait")
+        return [{k: v for k, v in x.items() if k not in clocks} for x in kept]
 
     assert told(tmp_path) == told(folder), "no line is missing and none is told twice"
     assert {"step": steps, "kind": "resume"} in lines(tmp_path)
+
+
+def test_the_journal_tells_of_the_start_and_of_waiting(whole):
+    told = lines(whole[1])
+    (start,) = [x for x in told if x["kind"] == "start"]
+    parts = ("model", "state", "batch", "compile", "first_step")
+    assert start["seconds"] == pytest.approx(sum(start[k] for k in parts))
+    assert min(start[k] for k in (*parts, "compiling")) > 0
+    assert told.index(start) == 0
+    waits = [x["input_wait"] for x in told if x["kind"] == "train"]
+    assert len(waits) == TOTAL
+    assert all(0 <= x < 1 for x in waits)
+    assert any(waits)
+
+
+def test_the_commonest_shape_is_compiled_before_the_state_is_there(tmp_path, monkeypatch):
+    run, began, made = run_of(tmp_path), threading.Event(), creator()
+
+    def step(state: TrainState, batch: Any) -> Any:
+        began.set()
+        return one_step(state, batch)
+
+    def create() -> TrainState:
+        if not isinstance(jnp.zeros(()), jax.core.Tracer):
+            assert began.wait(60)
+        return made()
+
+    assert quiet(replace(run, step=step, create=create))[2] == TOTAL
+    began.clear()
+    assert quiet(replace(run, step=step))[2] == TOTAL
+    assert not began.is_set(), "a finished run has nothing to compile"
 
 
 def test_a_signal_in_evaluation_stops_and_the_evaluation_comes_again(whole, tmp_path):
