@@ -131,7 +131,10 @@ class Job:
         def make() -> TrainState:
             tables = self.model.init_tables(key, prior)
             params, n_tasks = self._params(), len(self.model.tasks)
-            return state.create(params, tables, tx, balancer, n_tasks, key, balancing, reached)
+            return state.create(
+                params, tables, tx, balancer, n_tasks, key, balancing, reached,
+                self.config.optim.table_optimiser,
+            )  # fmt: skip
 
         shardings = state_sharding(self.mesh, jax.eval_shape(make))
         # Runs once: compiling it well would cost more than it gives.

@@ -12,6 +12,7 @@ from mtl_jax.data.batch import (
     BatchConfig,
     Rows,
     Shape,
+    distinct,
     item_tables,
     local,
     padded,
@@ -154,9 +155,9 @@ class Assembler:
 
     def _user_side(self, rows: Rows, shards: int, shape: Shape, cut: Any) -> dict[str, HostArray]:
         u, schema = self.data.users, self.data.schema
-        users = np.unique(rows.user)
+        users, user = distinct(rows.user, schema.n_users)
         out = {
-            "user": cut(local(users, rows.user)),
+            "user": cut(user),
             "uniq/user": padded_rows(users, shape.users, schema.n_users).reshape(shards, -1),
             "u_warm": cut(u["warm"][rows.user].astype(np.float32)),
             "hist_type": cut(rows.history_type),
@@ -180,11 +181,11 @@ class Assembler:
 
     def _item_side(self, ids: HostArray, shards: int, shape: Shape) -> dict[str, HostArray]:
         i, schema = self.data.items, self.data.schema
-        distinct = np.unique(ids)
+        items, item = distinct(ids, schema.n_items)
         out = {
             "items/id": ids,
-            "items/row": local(distinct, ids),
-            "uniq/item": padded_rows(distinct, shape.items, schema.n_items).reshape(shards, -1),
+            "items/row": item,
+            "uniq/item": padded_rows(items, shape.items, schema.n_items).reshape(shards, -1),
             "items/warm": i["warm"][ids].astype(np.float32),
         }
         for c in schema.item_categorical:

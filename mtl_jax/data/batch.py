@@ -121,6 +121,23 @@ def item_tables(
     return tables, np.array([len(t) for t in tables])
 
 
+def distinct(ids: HostArray, n: int) -> tuple[HostArray, HostArray]:
+    """Distinct rows [R], ascending, of `ids` in [0, n), and the place of every id among them.
+
+    By a flag for each of the n rows, which takes a tenth of the time of sorting the ids, unless
+    the table is much longer than the batch.
+    """
+    if n > 64 * ids.size:
+        rows = np.unique(ids).astype(np.int32)
+        return rows, local(rows, ids)
+    seen = np.zeros(n, bool)
+    seen[ids.reshape(-1)] = True
+    rows = np.flatnonzero(seen).astype(np.int32)
+    place = np.empty(n, np.int32)
+    place[rows] = np.arange(len(rows), dtype=np.int32)
+    return rows, place[ids]
+
+
 def local(table: HostArray, ids: HostArray) -> HostArray:
     """Positions of `ids` in the sorted `table`, which holds each of them."""
     return np.searchsorted(table, ids).astype(np.int32)
