@@ -34,7 +34,7 @@ def weights(seed: int = 0) -> dict[str, HostArray]:
 
 
 def table(world: World) -> HostArray:
-    """[N, 64] float32: one block of 8192 random rows, over and over; 5M rows are made in no time."""
+    """[N, 64] float32: one block of 8192 random rows, over and over."""
     block = np.random.default_rng(1).standard_normal((8192, WIDTH), np.float32)
     return np.resize(block, (world.rows, WIDTH))
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from benchmarks.balancing_theirs import peak
 from benchmarks.embedding_data import HIDDEN, WIDTH, HostArray, World, batches, table, weights
 from benchmarks.machine import free_gib, versions
 from benchmarks.turns import serve
@@ -177,4 +178,13 @@ def about() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    serve({"open": open_world, "prepare": prepare, "forget": forget, "run": run, "about": about})
+    serve(
+        {
+            "open": open_world,
+            "prepare": prepare,
+            "forget": forget,
+            "run": run,
+            "about": about,
+            "peak": peak,
+        }
+    )

@@ -21,4 +21,5 @@ def keep_freed_memory() -> bool:
         return False
     libc = ctypes.CDLL(None)
     asked = ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, LARGEST), (_TRIM_THRESHOLD, 2**31 - 1))
-    return all([libc.mallopt(name, value) == 1 for name, value in asked])
+    answers = [libc.mallopt(name, value) for name, value in asked]
+    return answers == [1, 1, 1]

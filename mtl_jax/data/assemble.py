@@ -105,7 +105,7 @@ class Assembler:
         packed = 0
         if self.text.vectors is None and self.text.tokens is not None:
             packed = max(len(self._pack(t, None)["owner"]) for t in tables)
-        users, items = len(np.unique(rows.user)), len(np.unique(np.concatenate(tables)))
+        users, items = len(np.unique(self._user_rows(rows))), len(np.unique(np.concatenate(tables)))
         return Shape(int(sizes.max()), users, items, packed)
 
     def batch(
@@ -155,11 +155,12 @@ class Assembler:
 
     def _user_side(self, rows: Rows, shards: int, shape: Shape, cut: Any) -> dict[str, HostArray]:
         u, schema = self.data.users, self.data.schema
-        users, user = distinct(rows.user, schema.n_users)
+        row = self._user_rows(rows)
+        users, user = distinct(row, schema.user_rows)
         out = {
             "user": cut(user),
-            "uniq/user": padded_rows(users, shape.users, schema.n_users).reshape(shards, -1),
-            "u_warm": cut(u["warm"][rows.user].astype(np.float32)),
+            "uniq/user": padded_rows(users, shape.users, schema.user_rows).reshape(shards, -1),
+            "u_warm": cut(self.data.trained_user_rows[row].astype(np.float32)),
             "hist_type": cut(rows.history_type),
             "hist_age": cut(rows.history_age),
         }
@@ -178,6 +179,10 @@ class Assembler:
         if self.text.history_tokens:
             out |= {k: cut(v) for k, v in self._history_text(rows).items()}
         return out
+
+    def _user_rows(self, rows: Rows) -> HostArray:
+        """Rows of the users' table [n]; a stranger may share a trained one by its hash."""
+        return self.data.user_rows(rows.user) if rows.user_row is None else rows.user_row
 
     def _item_side(self, ids: HostArray, shards: int, shape: Shape) -> dict[str, HostArray]:
         i, schema = self.data.items, self.data.schema
