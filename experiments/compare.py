@@ -34,7 +34,6 @@ from experiments.comparison.runs import Asked, run_all
 from experiments.fitting import labels_of, main_tasks, plain
 from mtl_jax.config import Config
 from mtl_jax.core.errors import UserError
-from mtl_jax.core.memory import keep_freed_memory
 from mtl_jax.core.task_spec import TaskSpec
 from mtl_jax.data.pipeline import rows_of
 from mtl_jax.job import Job, open_job
@@ -159,7 +158,6 @@ def write(found: Sequence[Record], workdir: Path) -> None:
 
 def main() -> int:
     """Compare, write, print."""
-    keep_freed_memory()
     config, workdir = load_config()
     if not jax.config.values[
         "jax_compilation_cache_dir"

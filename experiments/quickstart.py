@@ -17,7 +17,6 @@ from rich.table import Table
 from experiments.common import load_config, run
 from experiments.train import save_config, train_job, write_metrics
 from mtl_jax.core.errors import UserError
-from mtl_jax.core.memory import keep_freed_memory
 from mtl_jax.core.types import HostArray
 from mtl_jax.data.world import generate
 from mtl_jax.data.world_truth import LEVELS, References, references
@@ -132,7 +131,6 @@ def show_recommendations(job: Job, state: Any, k: int = 10) -> tuple[str, Table]
 
 def main() -> int:
     """Prepare, train, evaluate on later days, recommend."""
-    keep_freed_memory()
     config, workdir = load_config()
     console = Console(width=140)
     with Preemption() as preemption:

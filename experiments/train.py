@@ -21,7 +21,6 @@ from rich.console import Console
 from experiments.common import load_config, run
 from mtl_jax.config import Config, to_dict
 from mtl_jax.core.errors import UserError
-from mtl_jax.core.memory import keep_freed_memory
 from mtl_jax.data.prepared import Prepared
 from mtl_jax.job import Job, open_job
 from mtl_jax.metrics.table import metrics_table
@@ -75,7 +74,6 @@ def save_config(config: Config, workdir: Path) -> None:
 
 def main() -> int:
     """Train with the flags' configuration."""
-    keep_freed_memory()
     config, workdir = load_config()
     if PROCESSES.value > 1:
         if not COORDINATOR.value or not 0 <= PROCESS.value < PROCESSES.value:
