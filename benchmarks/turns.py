@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import others_share, ticks
+from mtl_jax.core.memory import ENVIRONMENT
 
 SETTLE = 0.02  # seconds in which the threads of the last one to run stop spinning
 
@@ -54,7 +55,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env={**os.environ, **env},
+            env={**os.environ, **ENVIRONMENT, **env},  # ours and the peers' alike
         )
 
     @property

@@ -1,0 +1,39 @@
+"""Freed memory stays with the process."""
+
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource, sys, threading
+import numpy as np
+from mtl_jax.core.memory import keep_freed_memory
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+def touch():
+    np.empty(128 << 20, np.uint8)[::4096] = 1
+def elsewhere():
+    thread = threading.Thread(target=touch)
+    thread.start()
+    thread.join()
+elsewhere()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    elsewhere()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(how: str) -> int:
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
+def test_a_block_that_comes_again_costs_no_page_faults() -> None:
+    # 128 MiB are 32,768 pages, in a thread as XLA's are (fewer faults where the system gives huge ones).
+    assert faults("keep") < 100
+    assert faults("leave") > 100
