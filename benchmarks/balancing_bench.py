@@ -12,6 +12,7 @@ from benchmarks import balancing_floor as floor
 from benchmarks.balancing_cases import Plan, Ratio
 from benchmarks.balancing_data import batches, distinct
 from benchmarks.machine import ticks
+from benchmarks.peak import of_workers
 from benchmarks.report import Row
 from benchmarks.spread import Spread, ratio, spread
 from benchmarks.turns import Entry, Samples, Unavailable, Worker, interleave
@@ -42,17 +43,9 @@ class Bench:
 
     def measure_peak(self) -> None:
         """GF/s and GB/s of each worker and the best of both; again later, the highest counts."""
-        found = {k: v for k, v in self.peak.items() if k != "best"}
-        for worker in (self.ours, self.theirs) * 2:
-            try:
-                got = worker.call("peak")
-            except Unavailable as error:
-                self.missing[worker.name] = str(error)
-                continue
-            old = found.get(worker.name, got)
-            found[worker.name] = {k: max(v, old[k]) for k, v in got.items()}
-        best = {k: max(f[k] for f in found.values()) for k in ("gflops", "gbytes")}
-        self.peak = {**found, "best": best}
+        why = of_workers((self.ours, self.theirs), self.peak)
+        if why:
+            self.missing["peak"] = why
 
     def world(self, plan: Plan) -> None:
         """Opens, checks, prepares and times all that a world has, and makes its rows."""

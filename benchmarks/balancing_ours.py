@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.balancing_data import World, batches, tables, weights
 from benchmarks.balancing_model import Recommender, capacity, model_of, nest, to_step
+from benchmarks.peak import of_jax
 from benchmarks.turns import serve
 from mtl_jax import balance
 from mtl_jax.core.types import Array
@@ -164,28 +165,6 @@ def solver(method: str, tasks: int, updates: int = 200) -> float:
     return (time.perf_counter() - began) / updates
 
 
-def peak() -> dict[str, float]:
-    """GF/s of a matrix product and GB/s of a sum of two vectors."""
-    a = jnp.ones((2048, 2048))
-    product = jax.jit(lambda x, y: x @ y)
-    v = jnp.ones(2**25)
-    add = jax.jit(lambda x, y: x + y)
-    return {
-        "gflops": 2 * 2048**3 / _best(lambda: product(a, a).block_until_ready()) / 1e9,
-        "gbytes": 3 * v.nbytes / _best(lambda: add(v, v).block_until_ready()) / 1e9,
-    }
-
-
-def _best(f: Callable[[], Any], times: int = 5) -> float:
-    f()
-    found = []
-    for _ in range(times):
-        began = time.perf_counter()
-        f()
-        found.append(time.perf_counter() - began)
-    return min(found)
-
-
 if __name__ == "__main__":
     serve(
         {
@@ -195,6 +174,6 @@ if __name__ == "__main__":
             "compile": compile_only,
             "gram_methods": gram_methods,
             "solver": solver,
-            "peak": peak,
+            "peak": of_jax,
         }
     )

@@ -6,7 +6,6 @@
 import gc
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from benchmarks import balancing_peers as peers
 from benchmarks.balancing_data import World, batches, tables, weights
 from benchmarks.balancing_torch import Optimisers, Recommender, Step, load, summed, to_torch
 from benchmarks.machine import free_gib, versions
+from benchmarks.peak import of_torch
 from benchmarks.turns import serve
 
 CORES = torch.get_num_threads()
@@ -150,27 +150,6 @@ def run(name: str, steps: int) -> float:
     return time.perf_counter() - began
 
 
-def peak() -> dict[str, float]:
-    """GF/s of a matrix product and GB/s of a sum of two vectors."""
-    torch.set_num_threads(CORES)
-    a, v = torch.ones(2048, 2048), torch.ones(2**25)
-    out, total = torch.empty_like(a), torch.empty_like(v)
-    return {
-        "gflops": 2 * 2048**3 / _best(lambda: torch.mm(a, a, out=out)) / 1e9,
-        "gbytes": 3 * 4 * v.numel() / _best(lambda: torch.add(v, v, out=total)) / 1e9,
-    }
-
-
-def _best(f: Callable[[], Any], times: int = 5) -> float:
-    f()
-    found = []
-    for _ in range(times):
-        began = time.perf_counter()
-        f()
-        found.append(time.perf_counter() - began)
-    return min(found)
-
-
 def about() -> dict[str, str]:
     """Versions here."""
     return {
@@ -183,4 +162,12 @@ def about() -> dict[str, str]:
 
 if __name__ == "__main__":
     _libmtl.extend(sys.argv[1:2])
-    serve({"open": open_world, "prepare": prepare, "run": run, "peak": peak, "about": about})
+    serve(
+        {
+            "open": open_world,
+            "prepare": prepare,
+            "run": run,
+            "peak": lambda: of_torch(CORES),
+            "about": about,
+        }
+    )
