@@ -17,8 +17,8 @@ import numpy as np
 from absl import app, flags
 from rich.console import Console
 
-from benchmarks.balancing import commit
-from benchmarks.machine import describe, versions
+from benchmarks import peak
+from benchmarks.machine import commit, describe, versions
 from benchmarks.report import Row, table, write
 from benchmarks.spread import ratio, spread
 from benchmarks.turns import Entry, Samples, Unavailable, Worker, interleave
@@ -169,16 +169,6 @@ def median(values: list[float | None]) -> float:
     return spread(known).median if known else math.nan
 
 
-def peak_of(workers: tuple[Worker, ...], old: dict[str, Any]) -> dict[str, Any]:
-    """GF/s and GB/s of each worker and the best of both; of two looks the higher counts."""
-    found = dict(old)
-    for w in workers:
-        got = w.call("peak")
-        found[w.name] = {k: max(v, found.get(w.name, got)[k]) for k, v in got.items()}
-    each = [found[w.name] for w in workers]
-    return {**found, "best": {k: max(f[k] for f in each) for k in ("gflops", "gbytes")}}
-
-
 def text_of(head: dict[str, Any], rows: list[Row]) -> str:
     """The Markdown page."""
     m, best = head["machine"], head["peak"]["best"]
@@ -214,18 +204,20 @@ def main(argv: list[str]) -> None:
     ):
         bench = Bench(ours, theirs, FLAGS.quick, FLAGS.busy)
         found = versions(("jax", "jaxlib", "optax")) | theirs.call("about")
-        peak = peak_of((ours, theirs), {})
+        best: dict[str, peak.Peak] = {}
+        peak.of_workers((ours, theirs), best)
         bench.open()
         status.update("growth")
         bench.growth()
         for size in bench.sizes:
             status.update(f"against torch, {size} rows")
             bench.against(size)
+        peak.of_workers((ours, theirs), best)
         head = {
             "machine": describe(),
             "versions": found,
             "commit": commit(),
-            "peak": peak_of((ours, theirs), peak),
+            "peak": best,
             "dropped": bench.dropped,
             "busiest": bench.busiest,
             "megabytes": bench.memory,

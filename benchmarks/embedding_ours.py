@@ -14,14 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.balancing_ours import peak
 from benchmarks.embedding_data import WIDTH, HostArray, World, batches, table, weights
+from benchmarks.peak import of_jax
 from benchmarks.turns import serve
 from mtl_jax import balance
-from mtl_jax.core.memory import keep_freed_memory
 from mtl_jax.core.task_spec import TaskSpec
 from mtl_jax.core.types import Array, Batch, Params
-from mtl_jax.data.batch import distinct, padded_rows
+from mtl_jax.data.batch import distinct, local, padded_rows
 from mtl_jax.nn.config import ModelConfig
 from mtl_jax.tasks.task import loss_sums
 from mtl_jax.train import optimiser
@@ -80,11 +79,12 @@ _worlds: dict[int, Open] = {}
 
 def to_step(batch: dict[str, HostArray], world: World) -> dict[str, HostArray]:
     """What the loader gives: the distinct rows, found on the host, and indices into them."""
-    found, place = distinct(batch["ids"], world.rows)
+    ids = batch["ids"].astype(np.int32)
+    found = distinct(ids)
     rows = padded_rows(found, world.distinct, world.rows)
     label = batch["label"][None, None]
     return {
-        "user": place[None, None],
+        "user": local(found, ids)[None, None],
         "uniq/user": rows[None],
         "label/click": label,
         "mask/click": np.ones_like(label),
@@ -192,13 +192,12 @@ def run(rows: int, what: str, steps: int, loader: bool = False) -> float:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
     serve(
         {
             "open": open_world,
             "close": close_world,
             "prepare": prepare,
             "run": run,
-            "peak": peak,
+            "peak": of_jax,
         }
     )

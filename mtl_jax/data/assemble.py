@@ -105,7 +105,7 @@ class Assembler:
         packed = 0
         if self.text.vectors is None and self.text.tokens is not None:
             packed = max(len(self._pack(t, None)["owner"]) for t in tables)
-        users, items = len(np.unique(self._user_rows(rows))), len(np.unique(np.concatenate(tables)))
+        users, items = len(distinct(self._user_rows(rows))), len(np.unique(np.concatenate(tables)))
         return Shape(int(sizes.max()), users, items, packed)
 
     def batch(
@@ -156,9 +156,9 @@ class Assembler:
     def _user_side(self, rows: Rows, shards: int, shape: Shape, cut: Any) -> dict[str, HostArray]:
         u, schema = self.data.users, self.data.schema
         row = self._user_rows(rows)
-        users, user = distinct(row, schema.user_rows)
+        users = distinct(row)
         out = {
-            "user": cut(user),
+            "user": cut(local(users, row)),
             "uniq/user": padded_rows(users, shape.users, schema.user_rows).reshape(shards, -1),
             "u_warm": cut(self.data.trained_user_rows[row].astype(np.float32)),
             "hist_type": cut(rows.history_type),
@@ -186,11 +186,11 @@ class Assembler:
 
     def _item_side(self, ids: HostArray, shards: int, shape: Shape) -> dict[str, HostArray]:
         i, schema = self.data.items, self.data.schema
-        items, item = distinct(ids, schema.n_items)
+        every = distinct(ids)
         out = {
             "items/id": ids,
-            "items/row": item,
-            "uniq/item": padded_rows(items, shape.items, schema.n_items).reshape(shards, -1),
+            "items/row": local(every, ids),
+            "uniq/item": padded_rows(every, shape.items, schema.n_items).reshape(shards, -1),
             "items/warm": i["warm"][ids].astype(np.float32),
         }
         for c in schema.item_categorical:

@@ -119,30 +119,32 @@ def item_tables(
     split = [ids.reshape(parts, -1) for ids in named]
     for p in range(parts):
         zero = np.zeros(1, np.int32)
-        tables.append(np.unique(np.concatenate([zero, *(ids[p] for ids in split), candidates[p]])))
+        every = [zero, *(ids[p] for ids in split), candidates[p]]
+        tables.append(distinct(np.concatenate(every)))
     return tables, np.array([len(t) for t in tables])
 
 
-def distinct(ids: HostArray, n: int) -> tuple[HostArray, HostArray]:
-    """Distinct rows [R], ascending, of `ids` in [0, n), and the place of every id among them.
+LOOK_UP = 64  # bytes a value that a table of all ids up to the largest may take
 
-    By a flag for each of the n rows, which takes a tenth of the time of sorting the ids, unless
-    the table is much longer than the batch.
-    """
-    if n > 64 * ids.size:
-        rows = np.unique(ids).astype(np.int32)
-        return rows, local(rows, ids)
-    seen = np.zeros(n, bool)
+
+def distinct(ids: HostArray) -> HostArray:
+    """`np.unique` of at least one id from 0 on, by marks where few ids are possible."""
+    last = int(ids.max())
+    if last > LOOK_UP * ids.size:
+        return np.unique(ids)
+    seen = np.zeros(last + 1, bool)
     seen[ids.reshape(-1)] = True
-    rows = np.flatnonzero(seen).astype(np.int32)
-    place = np.empty(n, np.int32)
-    place[rows] = np.arange(len(rows), dtype=np.int32)
-    return rows, place[ids]
+    return np.flatnonzero(seen).astype(ids.dtype)
 
 
 def local(table: HostArray, ids: HostArray) -> HostArray:
     """Positions of `ids` in the sorted `table`, which holds each of them."""
-    return np.searchsorted(table, ids).astype(np.int32)
+    last = int(table[-1])
+    if 4 * last > LOOK_UP * ids.size:
+        return np.searchsorted(table, ids).astype(np.int32)
+    at = np.empty(last + 1, np.int32)
+    at[table] = np.arange(len(table), dtype=np.int32)
+    return at[ids]
 
 
 def padded(values: HostArray, length: int, fill: int | HostArray) -> HostArray:
