@@ -126,7 +126,9 @@ def prepare(rows: int, what: str) -> dict[str, float]:
     o = _worlds[rows]
     program: Callable[..., Any] = floor
     if what != "floor":
-        optim = dataclasses.replace(OPTIM, table_optimiser=what)
+        optim = dataclasses.replace(
+            OPTIM, table_optimiser="adagrad" if what == "adagrad" else "adam"
+        )
         tx = optimiser.make(optim, o.state.params, 1000)
         rate = optimiser.schedule(optim, 1000)
         program = make_step(MODEL, balance.get("ew"), tx, rate, optim, BALANCE)
@@ -135,7 +137,7 @@ def prepare(rows: int, what: str) -> dict[str, float]:
     o.programs[what] = compiled
     del given
     run(rows, what, 2)
-    told = compiled.memory_analysis()
+    told: Any = compiled.memory_analysis()
     return {"temporary": told.temp_size_in_bytes / 1e6, "in_place": told.alias_size_in_bytes / 1e6}
 
 

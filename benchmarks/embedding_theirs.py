@@ -101,7 +101,7 @@ def _variants(what: str) -> dict[str, Step]:
     values, dense = _open["table"], torch.optim.Adam(_open["layers"].parameters(), RATE, fused=True)
     if what == "dense":
         ways = {"fused": {"fused": True}, "foreach": {"foreach": True}}
-        made = {k: torch.optim.Adam([values], RATE, **v) for k, v in ways.items()}  # type: ignore[arg-type]
+        made = {k: torch.optim.Adam([values], RATE, **v) for k, v in ways.items()}
         made["foreach"].state = made["fused"].state
         return {k: _plain(_bag(False), [o, dense]) for k, o in made.items()}
     kinds = {"sparse": torch.optim.SparseAdam, "adagrad": torch.optim.Adagrad}
