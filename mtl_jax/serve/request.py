@@ -43,7 +43,7 @@ class Known:
     consumed: HostArray
     context: dict[str, int]
     profile: dict[str, int]
-    user_row: int = 0  # of the users' embedding table
+    user_row: int  # of the users' embedding table
 
 
 def resolve(data: Prepared, request: Request) -> Known:
