@@ -144,7 +144,10 @@ class Job:
         def make() -> TrainState:
             tables = pad_tables(self.mesh, self.model.init_tables(key, prior))
             params, n_tasks = self._params(), len(self.model.tasks)
-            return state.create(params, tables, tx, balancer, n_tasks, key, balancing, reached)
+            return state.create(
+                params, tables, tx, balancer, n_tasks, key, balancing, reached,
+                self.config.optim.table_optimiser,
+            )  # fmt: skip
 
         shapes = jax.eval_shape(make)
         shardings = state_sharding(self.mesh, shapes)

@@ -124,7 +124,7 @@ class Assembler:
             places = [place(t.offsets, table[1:], t.length) for table in tables]
         packed = max((p.rows for p in places), default=0)
         every = tables[0] if len(tables) == 1 else np.unique(np.concatenate(tables))
-        users = len(distinct(rows.user))
+        users = len(distinct(self._user_rows(rows)))
         return Asked(tables, places, Shape(int(sizes.max()), users, len(every), packed))
 
     def batch(
@@ -179,11 +179,12 @@ class Assembler:
 
     def _user_side(self, rows: Rows, shards: int, shape: Shape, cut: Any) -> dict[str, HostArray]:
         u, schema = self.data.users, self.data.schema
-        users = distinct(rows.user)
+        row = self._user_rows(rows)
+        users = distinct(row)
         out = {
-            "user": cut(local(users, rows.user)),
-            "uniq/user": padded_rows(users, shape.users, schema.n_users).reshape(shards, -1),
-            "u_warm": cut(u["warm"][rows.user].astype(np.float32)),
+            "user": cut(local(users, row)),
+            "uniq/user": padded_rows(users, shape.users, schema.user_rows).reshape(shards, -1),
+            "u_warm": cut(self.data.trained_user_rows[row].astype(np.float32)),
             "hist_type": cut(rows.history_type),
             "hist_age": cut(rows.history_age),
         }
@@ -202,6 +203,10 @@ class Assembler:
         if self.text.history_tokens:
             out |= {k: cut(v) for k, v in self._history_text(rows).items()}
         return out
+
+    def _user_rows(self, rows: Rows) -> HostArray:
+        """Rows of the users' table [n]; a stranger may share a trained one by its hash."""
+        return self.data.user_rows(rows.user) if rows.user_row is None else rows.user_row
 
     def _item_side(self, ids: HostArray, shards: int, shape: Shape) -> dict[str, HostArray]:
         i, schema = self.data.items, self.data.schema

@@ -57,7 +57,8 @@ class Rows:
     history, history_type [n, H] (most recent first, 0 = none), history_age [n, H] as log1p of the
     hours before the row; history_value [n, H, 2 V] of `Prepared.history_values`; stats [n, F]
     standardised; context name -> [n]; labels, masks task -> [n] or [n, C]; profile name -> [n]
-    codes that stand in for the users' own; other [n]: an item to compare the row's own with.
+    codes that stand in for the users' own; other [n]: an item to compare the row's own with;
+    user_row [n]: rows of the users' table that stand in for the users' own.
     """
 
     user: HostArray
@@ -73,6 +74,7 @@ class Rows:
     masks: Mapping[str, HostArray] = field(default_factory=dict)
     profile: Mapping[str, HostArray] = field(default_factory=dict)
     other: HostArray | None = None
+    user_row: HostArray | None = None
 
     def take(self, index: HostArray) -> "Rows":
         """The rows `index` [m] of these."""

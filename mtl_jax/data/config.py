@@ -113,6 +113,8 @@ class DataConfig:
     stratify: of "ratio": a binary label, drawn so that its share is the same in all parts; "" none.
     fold_by: of "kfold": what is drawn into folds, rows or users with all their rows.
     history: what histories hold: "positive" events, or "all" (with what came of each in its type).
+    hash_users: rows of the users' embedding table into which ids are hashed, known and unknown ones
+        alike; 0 gives every known user a row of its own and the unknown none (`docs/tables.md`).
     latest_time: unix seconds after which a time is impossible; 0 is the clock when preparing.
     valid_day: of "kuairand": as 20220505, the day that is valid; days before it train.
     """
@@ -137,6 +139,7 @@ class DataConfig:
     fold: int = 0
     fold_by: Literal["row", "user"] = "row"
     split_file: str = ""
+    hash_users: int = 0
     latest_time: int = 0
     history: Literal["positive", "all"] = "positive"
     valid_day: int = 0

@@ -74,6 +74,8 @@ class Encoded:
 def encode(raw: RawData, config: DataConfig) -> Encoded:
     """Ids, split, histories, vocabularies; `raw` is cleaned (it has `row` and `flag`)."""
     check_buckets(raw.columns, config.fitted)
+    if config.hash_users < 0:
+        raise UserError(f"data.hash_users={config.hash_users}: rows to hash to, or 0 for none")
     users, items = entity_ids(raw)
     events = encode_events(raw, users, items)
     given = events.frame["split"].to_numpy() if "split" in events.frame.columns else None

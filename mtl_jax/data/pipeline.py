@@ -121,7 +121,7 @@ class TrainStream:
         table = min(config.size // parts * each + extra + 1, schema.n_items)
         return Shape(
             table,
-            min(config.size, schema.n_users),
+            min(config.size, schema.user_rows),
             min(table * parts, schema.n_items),
             table if packed else 0,  # no text is longer than a row
         )

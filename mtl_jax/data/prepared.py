@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mtl_jax.core.errors import UserError
+from mtl_jax.data.hashing import hashed_rows
 from mtl_jax.data.history_features import Entries, HistoryStatistics
 from mtl_jax.data.schema import Schema
 from mtl_jax.data.statistics import Statistics
@@ -150,6 +151,30 @@ class Prepared:
     def positive_rate(self) -> float:
         """Share of the training rows that are positive."""
         return float(self.items["positives"].sum()) / max(len(self.part(0)), 1)
+
+    def user_row(self, user: int, name: str) -> int:
+        """Row of the users' table for a user id of the source, known (`user` > 0) or not."""
+        if not self.schema.user_buckets:
+            return user
+        return int(hashed_rows([name], self.schema.user_buckets)[0])
+
+    def user_rows(self, users: np.ndarray) -> np.ndarray:
+        """Rows of the users' table for dense user ids [n]."""
+        if not self.schema.user_buckets:
+            return users
+        rows: np.ndarray = self.users["row"][users]
+        return rows
+
+    @cached_property
+    def trained_user_rows(self) -> np.ndarray:
+        """[Schema.user_rows] bool: rows of users with a training row; others are never used."""
+        warm: np.ndarray = self.users["warm"]
+        if not self.schema.user_buckets:
+            return warm
+        found = np.zeros(self.schema.user_rows, bool)
+        found[self.users["row"][warm]] = True
+        found[0] = False
+        return found
 
     @cached_property
     def n_warm(self) -> int:

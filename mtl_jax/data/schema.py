@@ -93,7 +93,8 @@ class StatisticColumn:
 class Schema:
     """What the manifest of a prepared folder says; all a model must know to be built.
 
-    n_users, n_items: rows of the tables, the unknown row 0 included.
+    n_users, n_items: known users and items, the unknown 0 included.
+    user_buckets: rows of the users' table into which ids are hashed; 0 = a row for each.
     item_categorical: every items/cat_<name>.npy, the main category among them.
     category: the name of the main category, "" if none; its classes are its codes.
     n_tags: size of the tags' vocabulary, 0 included; tag_width: M of items/tags.npy (0 = no tags).
@@ -123,6 +124,12 @@ class Schema:
     history: HistoryOf = "positive"
     history_values: tuple[str, ...] = ()
     other: bool = False
+    user_buckets: int = 0
+
+    @property
+    def user_rows(self) -> int:
+        """Rows of the users' embedding table, row 0 (no id) included."""
+        return self.user_buckets + 1 if self.user_buckets else self.n_users
 
     @property
     def n_categories(self) -> int:

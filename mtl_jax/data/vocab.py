@@ -5,7 +5,6 @@ their own share one by their hash (CRC-32 of their UTF-8), those that come later
 """
 
 import json
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from mtl_jax.core.errors import UserError
+from mtl_jax.data.hashing import buckets_of
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,7 @@ class Vocabulary:
         if self.buckets:
             others = texts.unique().drop_nulls()
             others = others.filter((others != "") & ~others.is_in(list(self.values)))
-            hashed = [
-                len(self.values) + zlib.crc32(text.encode()) % self.buckets for text in others
-            ]
+            hashed = len(self.values) + buckets_of(others, self.buckets)
             more = pl.DataFrame({"value": others, "code": pl.Series(hashed, dtype=pl.Int32)})
             codes = pl.concat([codes, more])
         joined = texts.to_frame().join(codes, on="value", how="left", maintain_order="left")

@@ -14,10 +14,11 @@ from mtl_jax.data.column_file import write_columns
 from mtl_jax.data.config import DataConfig
 from mtl_jax.data.encoded import Encoded, encode, fit_statistics
 from mtl_jax.data.folder import FolderWriter
+from mtl_jax.data.hashing import collisions, hashed_rows
 from mtl_jax.data.history import history_types, next_items, value_names
 from mtl_jax.data.prepared import FORMAT
 from mtl_jax.data.report import ColumnCount, Report, count_labels
-from mtl_jax.data.schema import Categorical, Columns, HistoryOf, RawData, Schema, StatisticColumn
+from mtl_jax.data.schema import Categorical, Columns, RawData, Schema, StatisticColumn
 from mtl_jax.data.split import LEFT_OUT, PARTS, TIE_RULE, split_frame
 from mtl_jax.data.text import Tokens, load_tokenizer, position_limit, render, tokenise
 from mtl_jax.data.vocab import Vocabulary
@@ -43,15 +44,16 @@ def write_prepared(
         writer.folder / "events" / "stats.npy", columns, len(encoded.split.part), encoded.train
     )
     _write_entities(writer, encoded)
+    hashed = _write_user_rows(writer, encoded, config.hash_users)
     statistics.save(writer.folder / "statistics")
     if history is not None:
         history.save(writer.folder / "statistics" / "history")
     tokens = _write_texts(writer, raw, config)
     _write_vocabularies(writer, encoded, {**fitted, "clip": config.statistics.clip})
-    report = _report(found, raw.columns, encoded, tokens)
+    report = _report(found, raw.columns, encoded, tokens, hashed)
     writer.text("report.md", report.to_markdown())
     names = statistics.columns + (history.columns if history is not None else ())
-    schema = _schema(raw, encoded, names, tokens, config.history)
+    schema = _schema(raw, encoded, names, tokens, config)
     split = encoded.split
     files = writer.files()
     manifest = {
@@ -115,6 +117,15 @@ def _write_entities(writer: FolderWriter, encoded: Encoded) -> None:
     writer.array("items/positives", counts.astype(np.int64))
 
 
+def _write_user_rows(writer: FolderWriter, encoded: Encoded, buckets: int) -> tuple[str, ...]:
+    """users/row.npy, where users are hashed, and what the report says of it."""
+    if not buckets:
+        return ()
+    rows = hashed_rows(encoded.users.values, buckets)
+    writer.array("users/row", rows)
+    return (collisions(rows[encoded.user_side.warm], buckets),)
+
+
 def _write_texts(writer: FolderWriter, raw: RawData, config: DataConfig) -> Tokens | None:
     texts = render(config.template, raw.items)
     pairs = render(config.template_pair, raw.items) if config.template_pair else None
@@ -165,12 +176,18 @@ def _write_vocabularies(writer: FolderWriter, encoded: Encoded, statistics: dict
     writer.json("vocab/transforms", transforms)
 
 
-def _report(cleaned: Report, columns: Columns, encoded: Encoded, tokens: Tokens | None) -> Report:
+def _report(
+    cleaned: Report,
+    columns: Columns,
+    encoded: Encoded,
+    tokens: Tokens | None,
+    hashed: tuple[str, ...],
+) -> Report:
     part = encoded.split.part
     counts = encoded.part_sizes
     notes = [f"{n} {name} rows" for name, n in counts.items() if n or name != PARTS[LEFT_OUT]]
     notes.append(TIE_RULE)
-    notes += encoded.notes
+    notes += [*encoded.notes, *hashed]
     if encoded.split.drawn:
         notes.append("parts are drawn whatever their time: histories hold training rows alone")
     if encoded.histories.late:
@@ -217,9 +234,10 @@ def _schema(
     encoded: Encoded,
     statistics: tuple[StatisticColumn, ...],
     tokens: Tokens | None,
-    history: HistoryOf,
+    config: DataConfig,
 ) -> Schema:
     items, users = encoded.item_side, encoded.user_side
+    history = config.history
     return Schema(
         n_users=len(encoded.users),
         n_items=len(encoded.items),
@@ -239,6 +257,7 @@ def _schema(
         history_values=value_names(raw.columns, history == "all"),
         token_types=tokens is not None and tokens.types is not None,
         other=encoded.events.other is not None,
+        user_buckets=config.hash_users,
     )
 
 

@@ -69,10 +69,10 @@ class Model:
         return params
 
     def init_tables(self, key: Array, item_log_prior: HostArray | None = None) -> dict[str, Array]:
-        """user [n_users, D + 1] and item [n_items, D + 2] rows: vector, b, and (items) the bias of
+        """user [user_rows, D + 1] and item [n_items, D + 2]: vector, b, and (items) the bias of
         retrieval, started at the item's log share of training positives."""
         d, s = self.config.width, self.schema
-        user = 0.02 * jax.random.normal(key_for(key, "table_user"), (s.n_users, d + 1))
+        user = 0.02 * jax.random.normal(key_for(key, "table_user"), (s.user_rows, d + 1))
         item = 0.02 * jax.random.normal(key_for(key, "table_item"), (s.n_items, d + 2))
         prior = jnp.zeros(s.n_items) if item_log_prior is None else jnp.asarray(item_log_prior)
         return {
@@ -222,5 +222,6 @@ def _first_shard(batch: Batch) -> Batch:
 
 
 def _rows_of_shard(rows: Mapping[str, Array], batch: Batch) -> tuple[Array, Array]:
-    users = jnp.take(rows["user"], batch["user"], axis=0)
-    return users, jnp.take(rows["item"], batch["items/row"], axis=0)
+    # The loader's own places are inside: not to look for others saves a pass over what is taken.
+    users = jnp.take(rows["user"], batch["user"], axis=0, mode="clip")
+    return users, jnp.take(rows["item"], batch["items/row"], axis=0, mode="clip")

@@ -43,6 +43,7 @@ class Known:
     consumed: HostArray
     context: dict[str, int]
     profile: dict[str, int]
+    user_row: int  # of the users' embedding table
 
 
 def resolve(data: Prepared, request: Request) -> Known:
@@ -60,12 +61,13 @@ def resolve(data: Prepared, request: Request) -> Known:
         _known("--profile", name, columns)
         profile[name] = _code(data, f"user_cat_{name}", value, f"--profile={name}={value}")
     empty: HostArray = np.zeros(0, np.int64)
+    row = data.user_row(user, request.user)
     if not user:
-        return Known(0, now, empty, empty, empty, empty, empty, context, profile)
+        return Known(0, now, empty, empty, empty, empty, empty, context, profile, row)
     rows = np.flatnonzero(np.asarray(e["user"]) == user)
     rows = rows[np.asarray(e["time"][rows]) < now]
     if not len(rows):
-        return Known(user, now, empty, empty, empty, empty, empty, context, profile)
+        return Known(user, now, empty, empty, empty, empty, empty, context, profile, row)
     positive = np.asarray(e[f"label_{schema.positive}"][rows]) == 1
     last = rows[-1]
     start, stop = int(e["hist_start"][last]), int(e["hist_stop"][last])
@@ -82,7 +84,7 @@ def resolve(data: Prepared, request: Request) -> Known:
     liked = items[:0] if everything else items
     consumed = np.unique(np.concatenate([liked, e["item"][rows[positive]]]))
     items, types, times, entries = (x[::-1] for x in (items, types, times, entries))
-    return Known(user, now, items, types, times, entries, consumed, context, profile)
+    return Known(user, now, items, types, times, entries, consumed, context, profile, row)
 
 
 def rows_for(data: Prepared, known: Known, items: HostArray, history: int) -> Rows:
@@ -114,6 +116,7 @@ def rows_for(data: Prepared, known: Known, items: HostArray, history: int) -> Ro
         data.standardised(stats),
         context,
         profile={k: np.full(n, v, np.int32) for k, v in known.profile.items()},
+        user_row=np.full(n, known.user_row, np.int32),
     )
 
 

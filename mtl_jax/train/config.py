@@ -14,6 +14,8 @@ class OptimConfig:
                     The encoder's default is a twentieth.
     decay, no_decay: decoupled weight decay; paths that it leaves alone.
     decays:         (regular expression on the path, decay instead of `decay`); first match wins.
+    table_optimiser: "adam" or "adagrad", both on the rows a batch touches (`docs/tables.md`).
+    table_rate:     factor on the learning rate of the tables; Adagrad wants 10 to 100.
     table_decay:    decoupled decay on the vectors (not the biases) of the rows a batch touches.
     warmup:         steps of linear warm-up; then cosine to `final` times the rate, or constant.
     clip:           global norm to which gradients are clipped, 0 = not.
@@ -25,6 +27,8 @@ class OptimConfig:
     decay: float = 0.01
     decays: tuple[tuple[str, float], ...] = ()
     no_decay: tuple[str, ...] = ("bias$", "norm", "scale$", "shift$", "position$")
+    table_optimiser: Literal["adam", "adagrad"] = "adam"
+    table_rate: float = 1.0
     table_decay: float = 0.0
     beta1: float = 0.9
     beta2: float = 0.999

@@ -36,6 +36,7 @@ def create(
     key: Array,
     balance: BalanceConfig | None = None,
     reached: tuple[str, ...] = (),
+    table_optimiser: str = "adam",
 ) -> TrainState:
     """The state of step 0; call it inside one jit with out-shardings."""
     balance = balance or BalanceConfig()
@@ -44,7 +45,7 @@ def create(
         params=params,
         tables=table_values,
         opt=tx.init(params),
-        table_opt=tables.init(table_values),
+        table_opt=tables.init(table_values, table_optimiser),
         balancer=task_gradients.start(
             balancer, balance, params, tuple(table_values), n_tasks, reached
         ),

@@ -84,3 +84,16 @@ def test_time_features_are_hours_of_week_and_year():
     assert week.dtype == np.float32
     assert (year >= 0).all()
     assert (year < 8767).all()
+
+
+@pytest.mark.parametrize("n", [60, 6000])  # by flags, and by sorting where the table is long
+def test_distinct_rows_and_places_are_those_of_sorting(n):
+    ids = np.random.default_rng(0).integers(0, 50, (4, 9), np.int32)
+    ids[0, 0] = n - 1
+    rows = distinct(ids)
+    wanted, place = np.unique(ids, return_inverse=True)
+    np.testing.assert_array_equal(rows, wanted)
+    np.testing.assert_array_equal(local(rows, ids), place.reshape(ids.shape))
+    assert (rows.dtype, local(rows, ids).dtype) == (np.int32, np.int32)
+    padded = padded_rows(rows, 64, n)
+    assert (np.diff(padded) > 0).all(), "distinct and ascending, padding as well"
