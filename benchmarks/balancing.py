@@ -10,7 +10,6 @@ They may live in an environment of their own (--peer_python). Run it on an idle 
 
 import dataclasses
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from benchmarks.balancing_bench import BENCH, Bench, worst_representation
 from benchmarks.balancing_cases import Plan, plans
 from benchmarks.balancing_data import World
-from benchmarks.machine import describe, versions
+from benchmarks.machine import commit, describe, versions
 from benchmarks.report import Row, table, write
 from benchmarks.turns import Unavailable, Worker
 
@@ -54,19 +53,6 @@ def choose(wanted: str, quick: bool) -> list[Plan]:
             theirs = [t for t in p.theirs if t.name in needed]
             kept.append(dataclasses.replace(p, ours=ours, theirs=theirs, rows=rows))
     return kept
-
-
-def commit() -> str:
-    """The checkout's commit, "+" where files differ from it."""
-
-    def git(*words: str) -> str:
-        try:
-            done = subprocess.run(["git", *words], capture_output=True, text=True, check=True)
-        except (OSError, subprocess.CalledProcessError):
-            return ""
-        return done.stdout.strip()
-
-    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain") else "")
 
 
 def text_of(head: dict[str, Any], rows: list[Row]) -> str:

@@ -137,9 +137,7 @@ class Job:
         def step(rate: Any, weights: Array, go: Array) -> Step:
             optim = dataclasses.replace(c.optim, learning_rate=rate)
             tx = optimiser.make(optim, shapes, self.steps)
-            own, scale = balancer, tuple(weights)
-            if "weights" in balance.options(c.balance.name):
-                own, scale = dataclasses.replace(own, weights=scale), alpha  # type: ignore[type-var]
+            own, scale = weighed(balancer, alpha, weights)
             schedule = optimiser.schedule(optim, self.steps)
             return make_step(self.model, own, tx, schedule, optim, balancing, scale, go)
 
@@ -363,3 +361,13 @@ def make_balancer(
                 raise UserError(f"balance.points: there is no task {task!r} among {names}")
         options["points"] = tuple(dict(b.points).get(n, ()) for n in names)
     return balance.get(b.name, **options), alpha
+
+
+def weighed(
+    balancer: balance.Balancer, alpha: tuple[float, ...], weights: Array
+) -> tuple[balance.Balancer, tuple[Any, ...]]:
+    """What `make_balancer` gives, with task weights [T] that may be traced."""
+    if any(f.name == "weights" for f in dataclasses.fields(balancer)):  # type: ignore[arg-type]
+        changed: Any = balancer
+        return dataclasses.replace(changed, weights=tuple(weights)), alpha
+    return balancer, tuple(weights)

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from absl import logging
 from jax.sharding import Mesh, NamedSharding
 
@@ -37,6 +38,8 @@ from mtl_jax.train.mesh import replicated
 from mtl_jax.train.monitor import check_monitor
 from mtl_jax.train.preemption import Preempted, Preemption
 from mtl_jax.train.state import TrainState
+
+Groups = list[Lanes]  # of equal numbers of lanes, in order
 
 
 @dataclass(frozen=True)
@@ -109,8 +112,8 @@ def train(
             stack.enter_context(locked(lane.run.workdir))
             checkpoints = stack.enter_context(Checkpoints(lane.run.workdir))
             held.append(Held(n, lane, checkpoints, Progress(), Sums(run.model)))
-        lanes = _start(together, held, preemption)
-        start = int(lanes.step)
+        groups = _start(together, held, preemption)
+        start = int(groups[0].step)
         whole = stack.enter_context(Journal(together.workdir, start, run.total, quiet))
         for h in held:
             own = start if h.goes else max(start, h.checkpoints.latest() or 0)
@@ -122,8 +125,8 @@ def train(
         if start:
             whole.event(start, "resume")
             logging.info("resuming from step %d of %d", start, run.total)
-        lanes = _train(together, held, lanes, evaluate, whole, preemption)
-        return [_end(h, lanes) for h in held]
+        groups = _train(together, held, groups, evaluate, whole, preemption)
+        return [_end(h, groups) for h in held]
 
 
 def check_devices(lanes: int, devices: int) -> None:
@@ -135,8 +138,9 @@ def check_devices(lanes: int, devices: int) -> None:
         )
 
 
-def _start(together: Together, held: list[Held], preemption: Preemption) -> Lanes:
+def _start(together: Together, held: list[Held], preemption: Preemption) -> Groups:
     """All lanes at step 0, or the going ones at their last common step; fills in progress."""
+    size = program.group_size(len(held), together.mesh, abstract(held[0].lane.run.create))
     for h in held:
         latest = h.checkpoints.latest()
         if latest is not None:
@@ -150,7 +154,9 @@ def _start(together: Together, held: list[Held], preemption: Preemption) -> Lane
         for h in held:
             h.progress = Progress()
         keys = jnp.stack([jnp.asarray(lane.key) for lane in together.lanes])
-        return preemption.wait_for(lambda: program.create(together.first, keys, together.mesh))
+        return preemption.wait_for(
+            lambda: program.create(together.first, keys, size, together.mesh)
+        )
     states = []
     for h in held:
         step = start if h.goes else h.checkpoints.latest()
@@ -159,62 +165,59 @@ def _start(together: Together, held: list[Held], preemption: Preemption) -> Lane
         h.progress.keep_to(h.checkpoints.steps(), h.lane.run.train.monitor)
         states.append(h.checkpoints.restore(step, abstract(h.lane.run.create)))
     lost = [h.progress.skipped for h in held]
-    return program.stack(jnp.int32(start), states, lost, together.mesh)
+    cuts = [slice(n, n + size) for n in range(0, len(held), size)]
+    return [program.stack(start, states[c], lost[c], together.mesh) for c in cuts]
 
 
 def _train(
     together: Together,
     held: list[Held],
-    lanes: Lanes,
+    groups: Groups,
     evaluate: Evaluate,
     whole: Journal,
     preemption: Preemption,
-) -> Lanes:
+) -> Groups:
     run, mesh = held[0].lane.run, together.mesh
-    step = int(lanes.step)
-    turns = program.one_by_one()
+    step = int(groups[0].step)
+    one = program.make_step(together.step_of, mesh, run.train.non_finite, program.in_turn())
     compiled: dict[Any, Any] = {}
     batches = prefetched(run.stream, step, run.total)
-    knobs, told = _knobs(together, held), [h.goes for h in held]
+    knobs, told = _knobs(together, held, groups), [h.goes for h in held]
     pending: Any = None
     try:
         while True:
             if run.evaluates_at(step) or saves(run, step):
-                _read(held, lanes, step, pending, whole)
+                _read(held, groups, step, pending, whole)
                 pending = None
             for h in (h for h in held if h.goes):
-                _look_or_save(h, lanes, step, evaluate, whole)
+                _look_or_save(h, groups, step, evaluate, whole)
             if step >= run.total or not any(h.goes for h in held):
                 break
             preemption.check(step)
             if told != (told := [h.goes for h in held]):
-                knobs = _knobs(together, held)
+                knobs = _knobs(together, held, groups)
             batch = next(batches)
             placed = jax.device_put(batch, NamedSharding(mesh, program.WHOLE))
             key = tuple(sorted((k, v.shape) for k, v in batch.items()))
             if key not in compiled:
                 logging.info("compiling for %d distinct items a shard", batch["items/id"].shape[-1])
                 compiled[key] = preemption.wait_for(
-                    lambda x=(lanes, knobs, placed): (
-                        jax.jit(
-                            program.make_step(together.step_of, mesh, run.train.non_finite, turns),
-                            donate_argnums=0,
-                        )
-                        .lower(*x)
-                        .compile()
+                    lambda x=(groups[0], knobs[0], placed): (
+                        jax.jit(one, donate_argnums=0).lower(*x).compile()
                     )  # type: ignore[misc]
                 )
-            lanes, metrics = compiled[key](lanes, knobs, placed)
+            stepped = [compiled[key](*x, placed) for x in zip(groups, knobs, strict=True)]
+            groups, metrics = [g for g, _ in stepped], [m for _, m in stepped]
             step += 1
-            _read(held, lanes, step, pending, whole)
+            _read(held, groups, step, pending, whole)
             pending = (step - 1, metrics, batch)
             whole.advance(step, run.stream.assembler.config.size * sum(told))
-        _read(held, lanes, step, pending, whole)
-        _save_all(held, lanes, step)
-        return lanes
+        _read(held, groups, step, pending, whole)
+        _save_all(held, groups, step)
+        return groups
     except Preempted:
-        _read(held, lanes, step, pending, whole)
-        _save_all(held, lanes, step)
+        _read(held, groups, step, pending, whole)
+        _save_all(held, groups, step)
         whole.event(step, "preempted")
         raise
     finally:
@@ -223,24 +226,24 @@ def _train(
             close()
 
 
-def _look_or_save(h: Held, lanes: Lanes, step: int, evaluate: Evaluate, whole: Journal) -> None:
+def _look_or_save(h: Held, groups: Groups, step: int, evaluate: Evaluate, whole: Journal) -> None:
     """What is due for a lane after `step` steps and has not been done before an interruption."""
     run = h.lane.run
     assert h.journal is not None
     if run.evaluates_at(step) and h.progress.evaluated_at() != step:
-        look(run, _own(h, lanes), step, evaluate, h.progress, h.checkpoints, h.journal)
+        look(run, _own(h, groups), step, evaluate, h.progress, h.checkpoints, h.journal)
         if not h.goes:
             _tell(h, step, whole, f"no better {run.train.monitor}")
     elif saves(run, step) and h.checkpoints.latest() != step:
-        save(run, _own(h, lanes), step, h.progress, h.checkpoints)
+        save(run, _own(h, groups), step, h.progress, h.checkpoints)
 
 
-def _read(held: list[Held], lanes: Lanes, step: int, pending: Any, whole: Journal) -> None:
+def _read(held: list[Held], groups: Groups, step: int, pending: Any, whole: Journal) -> None:
     """Write down the metrics of the step before; `lanes` are at `step`, where a stop is saved."""
     if pending is None:
         return
     at, metrics, batch = pending
-    found = fetch(metrics)
+    found = jax.tree.map(lambda *x: np.concatenate(x), *fetch(metrics))
     lines: dict[str, dict[str, float]] = {}
     for h in held:
         own = {k: v[h.n] for k, v in found.items()}
@@ -254,7 +257,7 @@ def _read(held: list[Held], lanes: Lanes, step: int, pending: Any, whole: Journa
             h.progress.stopped = True
             _tell(h, at, whole, str(error))
             if h.checkpoints.latest() != step:
-                save(h.lane.run, _own(h, lanes), step, h.progress, h.checkpoints)
+                save(h.lane.run, _own(h, groups), step, h.progress, h.checkpoints)
     losses = {f"loss/{name}": line["loss"] for name, line in lines.items() if line}
     if losses:
         whole.train(at + 1, {"loss": sum(losses.values()) / len(losses), **losses})
@@ -268,33 +271,32 @@ def _tell(h: Held, step: int, whole: Journal, why: str) -> None:
     whole.event(step, "stopped", lane=h.lane.name, why=why)
 
 
-def _save_all(held: list[Held], lanes: Lanes, step: int) -> None:
+def _save_all(held: list[Held], groups: Groups, step: int) -> None:
     for h in held:
         if h.goes and step > 0 and h.checkpoints.latest() != step:
-            save(h.lane.run, _own(h, lanes), step, h.progress, h.checkpoints)
+            save(h.lane.run, _own(h, groups), step, h.progress, h.checkpoints)
     for h in held:
         h.checkpoints.wait()
 
 
-def _end(h: Held, lanes: Lanes) -> Outcome:
+def _end(h: Held, groups: Groups) -> Outcome:
     assert h.journal is not None
-    state = _own(h, lanes)
+    state = _own(h, groups)
     if not h.goes:  # the steps of the others are not its own
         state = dataclasses.replace(state, step=jnp.int32(h.checkpoints.latest() or 0))
     return Outcome(*kept(h.lane.run, state, h.progress, h.checkpoints, h.journal))
 
 
-def _own(h: Held, lanes: Lanes) -> TrainState:
+def _own(h: Held, groups: Groups) -> TrainState:
     """A lane's state, on the devices of its run."""
-    state: TrainState = jax.device_put(program.take(lanes, h.n), replicated(h.lane.run.mesh))
-    return state
+    group, n = divmod(h.n, len(groups[0].lost))
+    own: TrainState = jax.device_put(program.take(groups[group], n), replicated(h.lane.run.mesh))
+    return own
 
 
-def _knobs(together: Together, held: list[Held]) -> Knobs:
-    knobs = Knobs(
-        jnp.asarray([h.lane.rate for h in held], jnp.float32),
-        jnp.asarray([h.lane.weights for h in held], jnp.float32),
-        jnp.asarray([h.goes for h in held]),
-    )
-    placed: Knobs = jax.device_put(knobs, NamedSharding(together.mesh, program.LANES))
-    return placed
+def _knobs(together: Together, held: list[Held], groups: Groups) -> list[Knobs]:
+    """What each group is told."""
+    rate, weights = [h.lane.rate for h in held], [h.lane.weights for h in held]
+    go, size = [h.goes for h in held], len(groups[0].lost)
+    cuts = [slice(n, n + size) for n in range(0, len(held), size)]
+    return [program.tell(rate[c], weights[c], go[c], together.mesh) for c in cuts]
