@@ -1,6 +1,6 @@
 """What lanes cost: eight seeds as one program against eight runs one after another.
 
-    python -m benchmarks.lanes [--out=DIR] [--quick] [--singles=2] [--busy=0.1]
+    python -m benchmarks.lanes [--out=DIR] [--quick] [--case=REGEX] [--singles=2] [--busy=0.1]
 
 8-lanes-vs-8-runs: the wall time of `experiments.lanes --seeds=8` over that of eight
 `experiments.train`, as processes: start-up, compilation (no cache), input, evaluation and
@@ -12,6 +12,7 @@ The configuration is the quickstart's with fewer events. Run it on an idle machi
 """
 
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -32,24 +33,32 @@ from benchmarks.turns import Entry, Worker, interleave
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("out", "runs/lanes-benchmark", "Folder for lanes.json and lanes.md.")
-flags.DEFINE_bool("quick", False, "Fewer steps and samples, in about a minute.")
+flags.DEFINE_string("case", "", "Regular expression: only the cases that it is found in.")
+flags.DEFINE_bool("quick", False, "No texts, fewer steps and samples, in about a minute.")
 flags.DEFINE_integer("singles", 2, "How many of the eight single runs are timed.", 1, 8)
 flags.DEFINE_float("busy", 0.1, "Samples during which others had more of the machine are dropped.")
 
 BENCH, LANES = "lanes", 8
+WHOLE, STEP = "8-lanes-vs-8-runs", "8-lanes-step"
 CONFIG = "experiments/configs/quickstart.py"
+ONE = "train.steps=1"
 QUIET = {"JAX_ENABLE_COMPILATION_CACHE": "false", "PYTHONUNBUFFERED": "1"}
 HERE = Path(__file__).resolve().parents[1]
 
 
+def folder(out: Path, quick: bool) -> Path:
+    """Of the prepared data."""
+    return out / ("data-quick" if quick else "data")
+
+
 def changes(out: Path, quick: bool) -> list[str]:
     """Overrides of the quickstart."""
-    steps = ["train.steps=12"] if quick else ["train.epochs=6"]
+    less = ["train.steps=12", "encoder.folder=", "encoder.centre=False"]
     return [
         "data.world.events=6000",
-        f"data.prepared={(out / 'data' / 'prepared').absolute()}",
+        f"data.prepared={(folder(out, quick) / 'prepared').absolute()}",
         "train.patience=0",
-        *steps,
+        *(less if quick else ["train.epochs=6"]),
     ]
 
 
@@ -80,7 +89,8 @@ def _children() -> float:
 def end_to_end(out: Path, quick: bool, singles: int, busy: float) -> tuple[Row, dict[str, Any]]:
     """The first case."""
     sets = changes(out, quick)
-    script("train", out, [*sets, "train.steps=1"], f"--workdir={out / 'data' / 'first'}")
+    first = f"--workdir={folder(out, quick)}"  # prepares, and encodes
+    script(*(("prepare", out, sets, first) if quick else ("train", out, [*sets, ONE], first)))
     seeds = np.linspace(0, LANES - 1, singles + 1)[:-1].astype(int).tolist()
     half = (singles + 1) // 2
     stamp = time.time_ns()  # a folder of its own, so that nothing is resumed
@@ -99,7 +109,7 @@ def end_to_end(out: Path, quick: bool, singles: int, busy: float) -> tuple[Row, 
     others = [lanes[1], *(share for _, share in runs)]
     about: dict[str, Any] = {"lanes_s": lanes[0], "run_s": [t for t, _ in runs], "others": others}
     if not kept or lanes[1] > busy:
-        row = Row(BENCH, f"{LANES}-lanes-vs-{LANES}-runs", "overhead", None, 0.9, "busy machine")
+        row = Row(BENCH, WHOLE, "overhead", None, 0.9, "busy machine")
         return row, {**about, "dropped": dropped}
     whole = LANES * float(np.median(kept))
     if len(runs) == len(kept) == LANES:
@@ -107,39 +117,39 @@ def end_to_end(out: Path, quick: bool, singles: int, busy: float) -> tuple[Row, 
     around = [lanes[0] / (LANES * t) for t in kept]
     value = Spread(lanes[0] / whole, min(around), max(around), len(kept))
     more = {"ours_ms": 1e3 * lanes[0], "base_ms": 1e3 * whole, **about}
-    row = Row(BENCH, f"{LANES}-lanes-vs-{LANES}-runs", "overhead", value, 0.9, more=more)
+    row = Row(BENCH, WHOLE, "overhead", value, 0.9, more=more)
     return row, {**about, "dropped": dropped}
 
 
-def steps(worker: Worker, out: Path, quick: bool, busy: float) -> tuple[list[Row], str, int]:
-    """The second case, the way that the backend takes and the others; (rows, backend, dropped)."""
-    backend = worker.call(
-        "open", config=CONFIG, changes=changes(out, quick), workdir=str(out / "data")
-    )
-    ways = {"run": 1, "turns": LANES, "side by side": LANES, "alone": LANES}
-    if quick:
-        del ways["alone"]
+def opened(out: Path, quick: bool) -> dict[str, Any]:
+    """What the worker is to open."""
+    return {"config": CONFIG, "changes": changes(out, quick), "workdir": str(folder(out, quick))}
+
+
+def steps(worker: Worker, backend: str, quick: bool, busy: float) -> tuple[list[Row], int]:
+    """The second case, the way that the backend takes and the others; (rows, dropped)."""
     own = "turns" if backend == "cpu" else "side by side"
-    if quick:
-        ways = {"run": 1, own: LANES}
-    compiling = {n: worker.call("prepare", name=n, how=n, count=k) for n, k in ways.items()}
-    entries = [Entry(n, worker, {"name": n}, 8 if n == "run" else 2) for n in ways]
+    others = [] if quick else [w for w in ("turns", "side by side", "alone") if w != own]
+    compiling = {
+        name: worker.call("prepare", name=name, how=name, count=LANES)
+        for name in ("run", own, *others)
+    }
+    entries = [Entry(n, worker, {"name": n}, 8 if n == "run" else 2) for n in compiling]
     got = interleave(entries, 3 if quick else 5, [worker.pid], busy)
+    base = [t for t in got.seconds["run"] if t is not None]
     rows = []
-    for n in ways:
-        value = ratio(got.seconds[n], got.seconds["run"]) if n != "run" else None
-        times = [t for t in got.seconds[n] if t is not None]
-        base = [t for t in got.seconds["run"] if t is not None]
-        if n == "run":
-            continue
-        case = f"{LANES}-lanes-step" + ("" if n == own else f", {n}")
-        more = {"compile_s": compiling[n], "run_compile_s": compiling["run"]}
-        if times and base:
+    for name in (own, *others):
+        value = ratio(got.seconds[name], got.seconds["run"])
+        times = [t for t in got.seconds[name] if t is not None]
+        more = {"compile_s": compiling[name], "run_compile_s": compiling["run"]}
+        if value:
             more |= {"ours_ms": 1e3 * spread(times).median, "base_ms": 1e3 * spread(base).median}
-        wanted = 1.5 if n == own and backend != "cpu" else None
+        case, wanted = STEP if name == own else f"{STEP}, {name}", None
+        if name == own and backend != "cpu":
+            wanted = 1.5
         missing = "" if value else "busy machine"
         rows.append(Row(BENCH, case, "overhead", value, wanted, missing, more=more))
-    return rows, backend, got.dropped
+    return rows, got.dropped
 
 
 def main(argv: list[str]) -> None:
@@ -150,12 +160,20 @@ def main(argv: list[str]) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("processes, one after another", total=2)
-        first, about = end_to_end(out, FLAGS.quick, FLAGS.singles, FLAGS.busy)
+        rows: list[Row] = []
+        about: dict[str, Any] = {"dropped": 0}
+        if re.search(FLAGS.case, WHOLE):
+            singles = 1 if FLAGS.quick else FLAGS.singles
+            row, about = end_to_end(out, FLAGS.quick, singles, FLAGS.busy)
+            rows.append(row)
         bar.update(task, advance=1, description="steps")
         command = [sys.executable, "-m", "benchmarks.lanes_steps"]
         with Worker("steps", command, out / "steps.log", {**QUIET, "PYTHONPATH": str(HERE)}) as w:
-            rows, backend, dropped = steps(w, out, FLAGS.quick, FLAGS.busy)
             peak = w.call("peak")
+            backend = w.call("open", **opened(out, FLAGS.quick))
+            if re.search(FLAGS.case, STEP):
+                found, dropped = steps(w, backend, FLAGS.quick, FLAGS.busy)
+                rows, about["dropped"] = rows + found, about["dropped"] + dropped
         bar.advance(task)
     head = {
         "machine": describe(),
@@ -164,10 +182,9 @@ def main(argv: list[str]) -> None:
         "backend": backend,
         "peak": peak,
         "config": [CONFIG, *changes(out, FLAGS.quick)],
-        "dropped": about["dropped"] + dropped,
+        "dropped": about.pop("dropped"),
         "end_to_end": about,
     }
-    rows = [first, *rows]
     text = text_of(head, rows)
     write(out, BENCH, head, rows, text)
     console.print(text, markup=False, highlight=False, soft_wrap=True)

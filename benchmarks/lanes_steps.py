@@ -39,7 +39,8 @@ def prepare(name: str, how: str, count: int) -> float:
     batch = put_batch(run_.mesh, run_.stream.batch(0))
     if how == "run":
         step: Any = jax.jit(run_.step, donate_argnums=0)
-        states, told = [run_.create()], [()]
+        states: list[Any] = [run_.create()]
+        told: list[Any] = [()]
     else:
         c = job.config
         weights = tuple(t.weight for t in c.tasks)

@@ -20,7 +20,7 @@ from mtl_jax.train.step import Metrics, Step
 
 FirstOf = Callable[[Array], TrainState]  # key -> state of step 0
 StepOf = Callable[[Array, Array, Array], Step]  # rate [], weights [T], go [] -> a lane's step
-LARGE = 8 * 2**20  # bytes of tables and their moments: 2 ms of copying at 16 GB/s
+LARGE = 16 * 2**20  # bytes of a state
 LANES, WHOLE = PartitionSpec("data"), PartitionSpec()  # over the mesh's devices, or on each
 
 
@@ -63,11 +63,11 @@ def in_turn() -> bool:
 def group_size(lanes: int, mesh: Mesh, state: TrainState) -> int:
     """How many lanes make a group, for (shapes of) the state of one: all, or one for each device.
 
-    A loop copies every lane's state twice a step. Where tables are so large that this would cost
-    more than it saves, each lane is a call of its own and only the rows of the batch are touched.
+    A loop copies every lane's state twice a step. Where the state is so large that this would cost
+    more than it saves, each lane is a call of its own, and of tables only the batch's rows are
+    touched.
     """
-    leaves = jax.tree.leaves((state.tables, state.table_opt))
-    large = sum(x.size * x.dtype.itemsize for x in leaves) > LARGE
+    large = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state)) > LARGE
     return mesh.size if in_turn() and large else lanes
 
 

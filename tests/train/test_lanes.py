@@ -1,6 +1,7 @@
 """The program of lanes, on a model of two lines: each lane is its own run."""
 
 import dataclasses
+import json
 from functools import cache
 
 import jax
@@ -62,9 +63,9 @@ def alone(name, n, steps=STEPS):
 
 
 @cache
-def program(name, size, turns=True):
+def program(name, size, turns=True, devices=1):
     """(groups at step 0, what they are told, the compiled step)."""
-    balancer, mesh = balance.get(name), make_mesh(1)
+    balancer, mesh = balance.get(name), make_mesh(devices)
 
     def lane(rate, weights, go):
         optim = dataclasses.replace(OPTIM, learning_rate=rate)
@@ -83,9 +84,10 @@ def advance(step, groups, told, batch):
     return [g for g, _ in stepped], metrics
 
 
-def together(name, size, turns):
+def together(name, size, turns, devices=1):
     """Losses [steps, N, T] and every lane's state."""
-    groups, told, step = program(name, size, turns)
+    groups, told, step = program(name, size, turns, devices)
+    assert {len(x.sharding.device_set) for x in jax.tree.leaves(groups)} == {devices}
     losses = []
     for k in range(STEPS):
         groups, metrics = advance(step, groups, told, make_batch(k))
@@ -150,6 +152,16 @@ def test_a_lane_that_is_told_to_stop_does_not_move():
     before = lanes.take(groups[0], 1)
     same(dataclasses.replace(before, step=jnp.int32(1)), lanes.take(after, 1), 0)
     assert not np.array_equal(after.state.params["heads"]["w"][0], before.params["heads"]["w"])
+
+
+def test_lanes_spread_over_devices_are_the_same(zygote, tmp_path):
+    found = tmp_path / "found.json"
+    flags = "--xla_force_host_platform_device_count=3"
+    process = zygote.run("lane_devices", str(found), xla_flags=flags)
+    assert process.status == 0, process.output()[-4000:]
+    told = json.loads(found.read_text())
+    assert max(told["losses"], told["state"]) < 1e-5
+    assert told["moved"] > 0.1
 
 
 def test_lanes_that_do_not_spread_evenly_are_refused():
