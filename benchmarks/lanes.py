@@ -58,7 +58,7 @@ def changes(out: Path, quick: bool) -> list[str]:
         "data.world.events=6000",
         f"data.prepared={(folder(out, quick) / 'prepared').absolute()}",
         "train.patience=0",
-        *(less if quick else ["train.epochs=6"]),
+        *(less if quick else ["train.epochs=12"]),
     ]
 
 
