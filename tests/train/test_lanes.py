@@ -87,7 +87,8 @@ def advance(step, groups, told, batch):
 def together(name, size, turns, devices=1):
     """Losses [steps, N, T] and every lane's state."""
     groups, told, step = program(name, size, turns, devices)
-    assert {len(x.sharding.device_set) for x in jax.tree.leaves(groups)} == {devices}
+    for x in jax.tree.leaves((groups[0].state, told[0])):
+        assert [y.data.shape[0] for y in x.addressable_shards] == [size // devices] * devices
     losses = []
     for k in range(STEPS):
         groups, metrics = advance(step, groups, told, make_batch(k))

@@ -172,6 +172,28 @@ def test_a_lane_that_is_not_finite_is_stopped_and_named_and_the_others_go_on(
     assert (line["lane"], line["step"]) == ("lane_2", 4)
 
 
+def test_the_count_of_skipped_updates_outlives_a_restart(tmp_path):
+    stream, options = Wild(broken=(1, 7)), {"non_finite": 1, "eval_every": -1}
+    with pytest.raises(Preempted):
+        run_all(together_of(tmp_path, stream, **options), preemption=StopsAt(5))
+    broken = run_all(together_of(tmp_path, stream, **options))[BREAKS]
+    assert (broken.progress.skipped, broken.progress.stopped) == (2, True)
+    seven, _, _ = alone(tmp_path / "seven", BREAKS, stream, **{**options, "steps": 7})
+    close(seven.params, broken.state.params)
+
+
+def test_a_lane_that_nothing_makes_better_stays_where_it_stopped(tmp_path):
+    def evaluate(state):
+        known = int(np.asarray(state.key)[1]) != 1
+        return scored({k: k if known else None for k in (3, 6, 9, 12)})(state)
+
+    options = {"monitor": "click/auc", "patience": 1}
+    outcomes = run_all(together_of(tmp_path, **options), evaluate)
+    assert [o.step for o in outcomes] == [12, 3, 12]
+    state, _, _ = alone(tmp_path / "own", 1, evaluate=evaluate, **options)
+    close(state, outcomes[1].state)
+
+
 def test_each_lane_has_its_own_best_step_and_stops_by_its_own_patience(tmp_path):
     def evaluate(state):
         """Lane 1 (by its rate) gets worse from step 3 on, the others better."""
