@@ -22,7 +22,7 @@ from mtl_jax.config import Config, to_dict
 from mtl_jax.core.errors import UserError
 from mtl_jax.core.placement import on_mesh
 from mtl_jax.core.task_spec import TaskSpec
-from mtl_jax.core.types import HostArray, Params
+from mtl_jax.core.types import Array, HostArray, Params
 from mtl_jax.data.assemble import Assembler, TextSource
 from mtl_jax.data.config import DataConfig
 from mtl_jax.data.history_features import Entries
@@ -40,6 +40,7 @@ from mtl_jax.train import optimiser, state
 from mtl_jax.train.config import BalanceConfig
 from mtl_jax.train.evaluation import Evaluator
 from mtl_jax.train.fingerprint import fingerprint
+from mtl_jax.train.lanes import FirstOf, StepOf
 from mtl_jax.train.loop import Run
 from mtl_jax.train.mesh import (
     batch_devices,
@@ -52,7 +53,7 @@ from mtl_jax.train.mesh import (
 )
 from mtl_jax.train.startup import Startup
 from mtl_jax.train.state import TrainState
-from mtl_jax.train.step import make_step
+from mtl_jax.train.step import Step, make_step
 
 
 def encoder_folder(name: str) -> str:
@@ -102,12 +103,20 @@ class Job:
             raise UserError(f"batch.shards={shards}: must be a multiple of {n} devices")
         dataclasses.replace(self.config.batch, shards=shards).rows_per_shard()
         index = rows_of(self.assembler, "train")
-        return TrainStream(self.assembler, index, self.config.train.seed, shards)
+        c = self.config.train
+        seed = c.seed if c.order_seed == -1 else c.order_seed
+        return TrainStream(self.assembler, index, seed, shards)
+
+    @property
+    def steps(self) -> int:
+        """Of the whole training."""
+        c = self.config.train
+        return c.steps or c.epochs * self.stream.steps_per_epoch
 
     def run(self) -> Run:
         """What the training loop needs."""
         c = self.config
-        steps = c.train.steps or c.train.epochs * self.stream.steps_per_epoch
+        steps = self.steps
         balancer, alpha = make_balancer(c, self.stream.steps_per_epoch)
         balancing = self._balance()
         shapes = jax.eval_shape(self._params)
@@ -124,11 +133,45 @@ class Job:
             steps, self.workdir, meta, self.startup,
         )  # fmt: skip
 
-    def _params(self) -> dict[str, Params]:
+    def lane(self) -> tuple[FirstOf, StepOf]:
+        """(first state of a key; step of a learning rate [], task weights [T] and `go` []).
+
+        Pure functions of arrays, for `mtl_jax.train.lanes` to map over.
+        """
+        c, balancing = self.config, self._balance()
+        balancer, alpha = make_balancer(c, self.stream.steps_per_epoch)
+        shapes = jax.eval_shape(self._params)
+
+        def first(key: Array) -> TrainState:
+            return self._first(
+                key, optimiser.make(c.optim, shapes, self.steps), balancer, balancing
+            )
+
+        def step(rate: Any, weights: Array, go: Array) -> Step:
+            optim = dataclasses.replace(c.optim, learning_rate=rate)
+            tx = optimiser.make(optim, shapes, self.steps)
+            own, scale = weighed(balancer, alpha, weights)
+            schedule = optimiser.schedule(optim, self.steps)
+            return make_step(self.model, own, tx, schedule, optim, balancing, scale, go)
+
+        return first, step
+
+    def _params(self, key: Array | None = None) -> dict[str, Params]:
         batch = self.stream.batch(0)
         one = {k: v if k.startswith("uniq/") else v[0] for k, v in batch.items()}
-        key = jax.random.PRNGKey(self.config.train.seed)
+        key = jax.random.PRNGKey(self.config.train.seed) if key is None else key
         return self.model.init(key, one, self.trainable_encoder)
+
+    def _first(
+        self, key: Array, tx: Any, balancer: balance.Balancer, balancing: BalanceConfig
+    ) -> TrainState:
+        """The state of step 0; inside jit."""
+        tables = pad_tables(self.mesh, self.model.init_tables(key, log_prior(self.data)))
+        params, n_tasks = self._params(key), len(self.model.tasks)
+        return state.create(
+            params, tables, tx, balancer, n_tasks, key, balancing, self.model.reached_heads,
+            self.config.optim.table_optimiser,
+        )  # fmt: skip
 
     def _balance(self) -> BalanceConfig:
         """`config.balance`, with the trunk's word on which layer is the last shared one."""
@@ -137,17 +180,10 @@ class Job:
 
     def _creator(self, tx: Any, balancer: Any, balancing: BalanceConfig) -> Any:
         """The whole state in one jit with out-shardings."""
-        prior = log_prior(self.data)
         key = jax.random.PRNGKey(self.config.train.seed)
-        reached = self.model.reached_heads
 
         def make() -> TrainState:
-            tables = pad_tables(self.mesh, self.model.init_tables(key, prior))
-            params, n_tasks = self._params(), len(self.model.tasks)
-            return state.create(
-                params, tables, tx, balancer, n_tasks, key, balancing, reached,
-                self.config.optim.table_optimiser,
-            )  # fmt: skip
+            return self._first(key, tx, balancer, balancing)
 
         shapes = jax.eval_shape(make)
         shardings = state_sharding(self.mesh, shapes)
@@ -349,3 +385,13 @@ def make_balancer(
                 raise UserError(f"balance.points: there is no task {task!r} among {names}")
         options["points"] = tuple(dict(b.points).get(n, ()) for n in names)
     return balance.get(b.name, **options), alpha
+
+
+def weighed(
+    balancer: balance.Balancer, alpha: tuple[float, ...], weights: Array
+) -> tuple[balance.Balancer, tuple[Any, ...]]:
+    """What `make_balancer` gives, with task weights [T] that may be traced."""
+    if any(f.name == "weights" for f in dataclasses.fields(balancer)):  # type: ignore[arg-type]
+        changed: Any = balancer
+        return dataclasses.replace(changed, weights=tuple(weights)), alpha
+    return balancer, tuple(weights)

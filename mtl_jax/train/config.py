@@ -74,6 +74,7 @@ class TrainConfig:
 
     steps, epochs:  how long; epochs count where steps is 0.
     seed:           of initialisation, dropout and the order of rows.
+    order_seed:     of the order of rows and of drawn candidates; -1 = seed.
     eval_every:     steps between evaluations on `eval_part`; 0 is once per epoch; -1 never.
     eval_part:      "valid", or "" to train without looking at anything else.
     eval_batch, eval_rows: rows of an evaluation batch; rows looked at in training (0 = all).
@@ -90,6 +91,7 @@ class TrainConfig:
     steps: int = 0
     epochs: int = 1
     seed: int = 0
+    order_seed: int = -1
     eval_every: int = 0
     eval_part: Literal["valid", "test", ""] = "valid"
     eval_batch: int = 1024

@@ -119,7 +119,7 @@ def train(
             state = _train(
                 run, state, programs, progress, evaluate, checkpoints, journal, preemption
             )
-            return _best(run, state, progress, checkpoints, journal)
+            return kept(run, state, progress, checkpoints, journal)
 
 
 def _start(
@@ -172,17 +172,17 @@ def _train(
     step = int(state.step)
     batches = prefetched(run.stream, step, run.total)
     pending: tuple[int, Any, dict[str, HostArray]] | None = None
-    sums = _Sums(run.model)
+    sums = Sums(run.model)
     try:
         while True:
             if run.evaluates_at(step) and progress.evaluated_at() != step:
                 _read(run, pending, sums, progress, journal)
                 pending = None
-                _evaluate(run, state, step, evaluate, progress, checkpoints, journal)
-            elif _saves(run, step) and checkpoints.latest() != step:
+                look(run, state, step, evaluate, progress, checkpoints, journal)
+            elif saves(run, step) and checkpoints.latest() != step:
                 _read(run, pending, sums, progress, journal)
                 pending = None
-                _save(run, state, step, progress, checkpoints)
+                save(run, state, step, progress, checkpoints)
             if step >= run.total or progress.stopped:
                 break
             preemption.check(step)
@@ -205,13 +205,13 @@ def _train(
             journal.advance(step, run.stream.assembler.config.size)
         _read(run, pending, sums, progress, journal)
         if checkpoints.latest() != step:
-            _save(run, state, step, progress, checkpoints)
+            save(run, state, step, progress, checkpoints)
         checkpoints.wait()
         return state
     except Preempted:
         _read(run, pending, sums, progress, journal)
         if step > 0 and checkpoints.latest() != step:
-            _save(run, state, step, progress, checkpoints)
+            save(run, state, step, progress, checkpoints)
         checkpoints.wait()
         journal.event(step, "preempted")
         raise
@@ -221,7 +221,7 @@ def _train(
             close()
 
 
-class _Sums:
+class Sums:
     """Loss sums and counts since the last line of the journal."""
 
     def __init__(self, model: Model) -> None:
@@ -261,21 +261,39 @@ def named(values: dict[str, HostArray], tasks: Sequence[str]) -> dict[str, float
 
 
 def _read(
-    run: Run, pending: Any, sums: _Sums, progress: Progress, journal: Journal | Silent
+    run: Run, pending: Any, sums: Sums, progress: Progress, journal: Journal | Silent
 ) -> None:
     """Read the metrics of the step before, which the device has finished meanwhile."""
     if pending is None:
         return
     step, metrics, batch = pending
-    found = fetch(metrics)
+    note(run, step, fetch(metrics), batch, sums, progress, journal)
+
+
+def note(
+    run: Run,
+    step: int,
+    found: dict[str, HostArray],
+    batch: dict[str, HostArray],
+    sums: Sums,
+    progress: Progress,
+    journal: Journal | Silent,
+) -> dict[str, float]:
+    """Write down the metrics of a step; the line that was due, or {}.
+
+    Raises UserError if this update is one more that is not finite than are skipped.
+    """
     sums.add(found)
     if not found["finite"]:
         progress.skipped += 1
         journal.event(step, "non_finite", skipped=progress.skipped)
         if progress.skipped > run.train.non_finite:
             _stop_non_finite(run, step, found, batch)
-    if (step + 1) % run.train.log_every == 0:
-        journal.train(step + 1, sums.flush(found))
+    if (step + 1) % run.train.log_every:
+        return {}
+    line = sums.flush(found)
+    journal.train(step + 1, line)
+    return line
 
 
 def _stop_non_finite(
@@ -295,12 +313,13 @@ def _stop_non_finite(
     )
 
 
-def _saves(run: Run, step: int) -> bool:
+def saves(run: Run, step: int) -> bool:
+    """Whether a checkpoint is due after `step` steps besides those at evaluations."""
     every = run.train.checkpoint_every
     return bool(every) and step > 0 and step % every == 0
 
 
-def _evaluate(
+def look(
     run: Run,
     state: TrainState,
     step: int,
@@ -309,6 +328,7 @@ def _evaluate(
     checkpoints: Checkpoints,
     journal: Journal | Silent,
 ) -> None:
+    """Evaluate at `step`, see whether it is the best so far or time to stop, and save."""
     assert evaluate is not None
     metrics = evaluate(state)
     value = monitored(run.train.monitor, metrics)
@@ -325,7 +345,7 @@ def _evaluate(
         progress.stopped = True
         logging.info("no better %s for %d evaluations", run.train.monitor, progress.waited)
     journal.evaluated(step, dict(_flat(metrics)))
-    _save(run, state, step, progress, checkpoints)
+    save(run, state, step, progress, checkpoints)
 
 
 def _flat(metrics: dict[str, Any]) -> Any:
@@ -335,20 +355,22 @@ def _flat(metrics: dict[str, Any]) -> Any:
                 yield f"{task}/{name}", entry["value"]
 
 
-def _save(
+def save(
     run: Run, state: TrainState, step: int, progress: Progress, checkpoints: Checkpoints
 ) -> None:
+    """Start to write the checkpoint of `step`."""
     meta = {**run.meta, "progress": vars(progress), "step": step}
     checkpoints.save(step, state, meta, progress.best_step)
 
 
-def _best(
+def kept(
     run: Run,
     state: TrainState,
     progress: Progress,
     checkpoints: Checkpoints,
     journal: Journal | Silent,
 ) -> tuple[TrainState, Progress, int]:
+    """The best state by the monitor (else `state`, the last one), progress, and its step."""
     step, left = int(state.step), checkpoints.steps()
     while run.train.monitor and progress.best_step not in (-1, step):
         damage = checkpoints.damage(progress.best_step)

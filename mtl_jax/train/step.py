@@ -33,12 +33,14 @@ def make_step(
     optim: OptimConfig,
     balance: BalanceConfig | None = None,
     alpha: tuple[float, ...] = (),
+    go: Array | bool = True,
 ) -> Step:
     """`train_step(state, batch) -> (state, metrics)`, pure; jit it with the state donated.
 
     model: `mtl_jax.nn.model.Model`, or what has its tasks, config.width, gather, shared, predict.
     balance: where task gradients are taken; alpha [T]: what losses are multiplied by before they
         are balanced, () is 1.
+    go: [] False applies nothing, as for a non-finite update; only the count of steps moves.
     metrics: loss sums [T] and counts [T], weights [T], norms, `finite` [] (0 = not applied), and
         what the balancer says and saw as "balance/...".
     """
@@ -80,7 +82,7 @@ def make_step(
         found = gradients(replace(state, params=for_use(state.params)), batch)
         grads, row_grads = for_update(found.grads), found.rows
         norm = jnp.sqrt(optax.tree.norm(grads, squared=True) + tables.norm_squared(row_grads))
-        finite = jnp.isfinite(norm) & jnp.all(jnp.isfinite(found.losses))
+        finite = jnp.isfinite(norm) & jnp.all(jnp.isfinite(found.losses)) & go
         factor = clip_factor(optim, norm)
         grads, row_grads = (jax.tree.map(lambda g: g * factor, x) for x in (grads, row_grads))
         updates, opt = tx.update(grads, state.opt, state.params)
