@@ -56,7 +56,7 @@ def measure(c: Contest, case: Case, folder: str) -> None:
     lengths = opened(c, case, folder)
     kinds = ("train",) if o.quick else ("forward", "train")
     main = case.name == "minilm-L128"
-    words = {"half": gpu}
+    words: dict[str, Any] = {"half": gpu}
     entries = [c.entry(c.ours, k, label=f"{case.name}-{k}", **words) for k in kinds]
     variants = [v for v in (*SAME, "bfloat16") if v != "packed" and main and not gpu]
     if o.quick:

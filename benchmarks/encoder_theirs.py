@@ -62,7 +62,7 @@ def open_world(model: str, length: int, path: str, folder: str) -> list[list[flo
     texts.eval()
     with torch.no_grad():
         parts, back = _parts(o, 1)
-        return texts(*parts[0])[back][:4].tolist()  # type: ignore[no-any-return]
+        return texts(*parts[0])[back][:4].tolist()
 
 
 def _parts(o: Open, n: int) -> tuple[list[tuple[Any, Any]], Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.balancing_ours import peak
+from benchmarks.peak import of_jax
 from benchmarks.turns import serve
 from experiments.lanes import Numbers, together_of
 from mtl_jax.config import load
@@ -77,4 +77,4 @@ def run(name: str, steps: int) -> float:
 
 
 if __name__ == "__main__":
-    serve({"open": open_config, "prepare": prepare, "run": run, "peak": peak})
+    serve({"open": open_config, "prepare": prepare, "run": run, "peak": of_jax})

@@ -95,16 +95,3 @@ def others_share(before: Ticks, after: Ticks, runner: int | None = None) -> floa
     used = {pid: after.own[pid] - before.own.get(pid, 0) for pid in after.own}
     mine = sum(used.values()) if runner is None else used[runner]
     return max(after.busy - before.busy - mine, 0) / total
-
-
-def commit() -> str:
-    """The checkout's commit, "+" where files differ from it."""
-
-    def git(*words: str) -> str:
-        try:
-            done = subprocess.run(["git", *words], capture_output=True, text=True, check=True)
-        except (OSError, subprocess.CalledProcessError):
-            return ""
-        return done.stdout.strip()
-
-    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain") else "")

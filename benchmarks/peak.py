@@ -51,18 +51,19 @@ def of_torch(threads: int = 0) -> Peak:
         torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
 
-    def wait() -> None:
+    def whole(f: Callable[..., Any], *x: Any, out: Any) -> None:
+        f(*x, out=out)
         if device == "cuda":
             torch.cuda.synchronize()
 
     def gflops(dtype: Any) -> float:
         a = torch.ones(SIDE, SIDE, dtype=dtype, device=device)
         out = torch.empty_like(a)
-        return 2 * SIDE**3 / best(lambda: (torch.mm(a, a, out=out), wait())) / 1e9
+        return 2 * SIDE**3 / best(lambda: whole(torch.mm, a, a, out=out)) / 1e9
 
     v = torch.ones(LENGTH, device=device)
     total = torch.empty_like(v)
-    took = best(lambda: (torch.add(v, v, out=total), wait()))
+    took = best(lambda: whole(torch.add, v, v, out=total))
     found = {"gflops": gflops(torch.float32), "gbytes": 3 * 4 * LENGTH / took / 1e9}
     if device == "cuda":
         found["bfloat16_gflops"] = gflops(torch.bfloat16)

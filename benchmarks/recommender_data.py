@@ -42,7 +42,8 @@ def save(folder: Path, meta: Mapping[str, Any], **arrays: Any) -> None:
     (folder / "meta.json").write_text(json.dumps(meta))
     for name, value in arrays.items():
         if isinstance(value, Mapping):
-            np.savez(folder / f"{name}.npz", **{k: np.asarray(v) for k, v in value.items()})
+            columns: Any = {k: np.asarray(v) for k, v in value.items()}
+            np.savez(folder / f"{name}.npz", **columns)
         elif value is not None:
             np.save(folder / f"{name}.npy", np.asarray(value))
 

@@ -207,7 +207,7 @@ def _copies(w: World, n: int, most: int = 0) -> tuple[list[tuple[Inputs, Group]]
     named = np.append(item, hist[hist > 0])
     width = int((offsets[named + 1] - offsets[named]).max())
     rows = max(1, CALL // (width * (hist.shape[1] + 1)))
-    found = []
+    found: list[tuple[Inputs, Group]] = []
     for start in range(0, len(item), rows):
         if most and len(found) == most:
             break
@@ -349,7 +349,7 @@ def prepare(name: str, most: int = 0, only: list[str] | None = None) -> dict[str
         w.chosen[name] = (made[way], threads[variant])
         return run(name, BATCHES if w.vectors is not None else 1)
 
-    trials = {v: (lambda v=v: trial(v)) for v in threads}  # type: ignore[misc]
+    trials = {v: (lambda v=v: trial(v)) for v in threads}
     which = [o for o in only or [] if o in threads] or None
     variant, took, tried = tune(trials, which)
     w.chosen[name] = (made[variant.rsplit(", ", 1)[0]], threads[variant])
