@@ -32,7 +32,6 @@ from mtl_jax.train.fetch import fetch
 from mtl_jax.train.mesh import put_batch, replicated
 
 TEXTS = {"titles": "{title}. {genres}", "plots": "{title}. {genres}. {plot}"}
-ROWS = {"titles": 32, "plots": 128}  # tokens of a packed row: the longest title has 31
 
 
 def config_of(data: str, texts: str, batch: int, history: int, train_layers: int) -> Config:
@@ -54,7 +53,7 @@ def config_of(data: str, texts: str, batch: int, history: int, train_layers: int
             split="given",
             statistics=StatisticsConfig(keys=(), history=False),
         ),
-        encoder=EncoderChoice("minilm", train_layers=train_layers, row_tokens=ROWS[texts]),
+        encoder=EncoderChoice("minilm", train_layers=train_layers),
         batch=BatchConfig(size=batch, history=history),
         model=ModelConfig(width=64, id_dropout=0.0, stats_dropout=False, user_layers=0),
         optim=OptimConfig(warmup=0, schedule="constant", clip=0.0),

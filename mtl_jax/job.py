@@ -27,6 +27,7 @@ from mtl_jax.data.assemble import Assembler, TextSource
 from mtl_jax.data.config import DataConfig
 from mtl_jax.data.history_features import Entries
 from mtl_jax.data.labels import check_tasks, class_counts
+from mtl_jax.data.packing import row_length
 from mtl_jax.data.pipeline import TrainStream, rows_of
 from mtl_jax.data.prepare import prepare
 from mtl_jax.data.prepared import Prepared, open_prepared
@@ -264,7 +265,8 @@ def text_source(
                 types=types, tokenizer=tokenizer, progress=progress,
             )  # fmt: skip
     history = choice.history_tokens if config.model.history_text else 0
-    source = TextSource(None, tokens, offsets, states, choice.row_tokens, history, types)
+    length = choice.row_tokens or row_length(np.diff(offsets))
+    source = TextSource(None, tokens, offsets, states, length, history, types)
     return encoder, source, split_params(encoder, params, _train_layers(config))[1]
 
 

@@ -12,7 +12,8 @@ class EncoderChoice:
         layers on cached token states; -1 trains everything.
     pooling: "mean", "cls" or "pooler".
     random: keep the shape and tokenizer but draw random weights (an ablation).
-    row_tokens: L, tokens of a packed row where the encoder trains.
+    row_tokens: L, tokens of a packed row where the encoder trains; 0 chooses it for the texts:
+        `mtl_jax.data.packing.row_length`.
     history_tokens: tokens of the history rendered as text (`model.history_text`).
     centre: take the trained items' mean off frozen pooled vectors and divide by their spread: most
         of a mean-pooled vector is common to all texts.
@@ -25,7 +26,7 @@ class EncoderChoice:
     train_layers: int = 0
     pooling: Literal["mean", "cls", "pooler"] = "mean"
     random: bool = False
-    row_tokens: int = 128
+    row_tokens: int = 0
     history_tokens: int = 128
     centre: bool = False
     remat: bool = False

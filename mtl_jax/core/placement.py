@@ -30,9 +30,9 @@ def on_mesh(mesh: Mesh, f: F) -> F:
 
 
 def ambient() -> AbstractMesh | None:
-    """The mesh of the program that is being traced, None where it has none."""
+    """The mesh of the program that is being traced, None where it has none or is one device's."""
     mesh = jax.sharding.get_abstract_mesh()
-    return None if mesh.empty else mesh
+    return None if mesh.empty or mesh.are_all_axes_manual else mesh
 
 
 def by_shard(tree: Any) -> Any:

@@ -11,6 +11,9 @@ import numpy as np
 from mtl_jax.core.errors import UserError
 from mtl_jax.core.types import HostArray
 
+FULL = 0.97  # share of a row's tokens that texts should have
+SEEN = 4096  # texts looked at to choose how long rows are
+
 
 def pack(lengths: HostArray, L: int) -> tuple[HostArray, HostArray]:
     """Place texts into rows of L tokens, longest first, each into the fullest row that has room.
@@ -64,6 +67,26 @@ def pack(lengths: HostArray, L: int) -> tuple[HostArray, HostArray]:
     row_of, offset_of = np.zeros((2, sizes.size), np.int32)
     row_of[order], offset_of[order] = row_list, offset_list
     return row_of, offset_of
+
+
+def row_length(lengths: HostArray) -> int:
+    """L for texts of these lengths [n]: the shortest of 32, 64, ... that they fill to `FULL`.
+
+    Where none up to four times the longest text does, the one that they fill best: a text attends
+    to its row, so short rows cost less.
+    """
+    sizes = np.asarray(lengths, np.int64)
+    sizes = sizes[sizes > 0]
+    sizes = sizes[:: max(1, len(sizes) // SEEN)]
+    shortest = -(-max(int(sizes.max(initial=1)), 1) // 32) * 32
+    best, most = shortest, 0.0
+    for L in range(shortest, 4 * shortest + 1, 32):
+        full = float(sizes.sum() / ((pack(sizes, L)[0].max(initial=0) + 1) * L))
+        if full >= FULL:
+            return L
+        if full > most:
+            best, most = L, full
+    return best
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from mtl_jax.data.plan import Plan, make_plan
 
 PARTS = {"train": 0, "valid": 1, "test": 2}
 SAMPLED = 16  # batches looked at to plan shapes
+LONG = 4096  # packed tokens of a slice from which a step takes longer than it is worth to compile
 
 
 def rows_of(assembler: Assembler, part: str) -> HostArray:
@@ -96,19 +97,22 @@ class TrainStream:
         shape = self.plan.choose(asked.shape)
         return self.assembler.batch(rows, candidates, shape, self.parts, asked=asked)
 
-    def example(self) -> dict[str, HostArray]:
-        """Batch 0 in the common shape, which holds it: for who wants to know shapes and dtypes."""
-        return self.assembler.batch(*self._raw(0), self.plan.shapes[0], self.parts)
-
     @cached_property
     def plan(self) -> Plan:
         """Shapes seen in a sample of the first epoch, and the bound."""
-        steps = np.linspace(0, self.steps_per_epoch - 1, min(SAMPLED, self.steps_per_epoch))
-        sample = [
+        sample = self._sample(SAMPLED)
+        packed = max(s.packed for s in sample)
+        long = packed * self.assembler.text.length >= LONG
+        if long:
+            sample = self._sample(4 * SAMPLED)
+        return make_plan(sample, self._bound(packed), self.shards, long)
+
+    def _sample(self, batches: int) -> list[Shape]:
+        steps = np.linspace(0, self.steps_per_epoch - 1, min(batches, self.steps_per_epoch))
+        return [
             self.assembler.shape_of(*self._raw(s), self.parts)
             for s in np.unique(steps.astype(np.int64)).tolist()
         ]
-        return make_plan(sample, self._bound(max(s.packed for s in sample)), self.shards)
 
     def _raw(self, step: int) -> tuple[Rows, list[HostArray]]:
         return self.assembler.event_rows(self.rows(step)), self.candidates(step)

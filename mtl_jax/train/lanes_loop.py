@@ -1,6 +1,7 @@
 """The training loop of lanes: one step for all, and for each what a run of its own would write."""
 
 import dataclasses
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,7 +197,11 @@ def _train(
             preemption.check(step)
             if told != (told := [h.goes for h in held]):
                 knobs = _knobs(together, held, groups)
+            asked = time.perf_counter()
             batch = next(batches)
+            for journal in (whole, *(h.journal for h in held if h.goes)):
+                assert journal is not None
+                journal.waited(time.perf_counter() - asked)
             placed = jax.device_put(batch, NamedSharding(mesh, program.WHOLE))
             key = tuple(sorted((k, v.shape) for k, v in batch.items()))
             if key not in compiled:

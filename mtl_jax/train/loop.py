@@ -132,7 +132,7 @@ def _start(
         check_same(run.workdir, meta, run.meta)
     programs = Programs(run.step, run.mesh, abstract(run.create))
     if (latest or 0) < run.total and not meta.get("progress", {}).get("stopped"):
-        programs.ahead(run.stream.example())
+        programs.ahead(run.stream.batch(latest or 0))
     run.startup.lap("model")
     if latest is None:
         state, progress = preemption.wait_for(run.create), Progress()

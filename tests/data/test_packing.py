@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtl_jax.core.errors import UserError
-from mtl_jax.data.packing import pack, pack_tokens
+from mtl_jax.data.packing import pack, pack_tokens, row_length
 
 lengths_lists = st.lists(st.integers(0, 16), max_size=60)
 
@@ -111,3 +111,15 @@ def test_too_long_or_too_many_is_refused():
         pack_tokens(tokens, offsets, np.array([0, 1]), 6)
     with pytest.raises(UserError, match="need 2 rows of 8 and 1 are planned"):
         pack_tokens(tokens, offsets, np.array([0, 1]), 8, rows=1)
+
+
+def test_rows_are_as_short_as_texts_fill_them():
+    rng = np.random.default_rng(0)
+    titles = rng.integers(5, 30, 500)
+    L = row_length(titles)
+    used = pack(titles, L)[0].max() + 1
+    assert L in (32, 64)
+    assert titles.sum() / (used * L) >= 0.97
+    assert row_length(np.full(100, 20)) == 64, "three of 20 fill 64 best of all up to 128"
+    assert row_length(np.array([0, 128, 128])) == 128
+    assert row_length(np.array([0, 0])) == 32, "no text at all"

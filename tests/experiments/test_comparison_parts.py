@@ -13,6 +13,7 @@ from experiments.fitting import SameRows, main_tasks, plain
 from mtl_jax.core.errors import UserError
 from mtl_jax.data.pipeline import TrainStream, rows_of
 from mtl_jax.train.config import BalanceConfig
+from mtl_jax.train.mesh import make_mesh
 from tiny_config import get_config
 from worlds import assembler_of, world_data
 
@@ -112,11 +113,10 @@ def test_a_twins_batch_holds_the_rows_of_the_models_batch(shared_folder):
     own = TrainStream(alone, rows_of(alone, "train"), 3, 1)
     assert len(own.index) < len(model.index), "the label is missing in some rows"
 
-    class OneShard:
-        size = 1
-
     config = replace(CONFIG, train=replace(CONFIG.train, seed=3))
-    job = SameRows(config, shared_folder, data, OneShard(), alone, None, None, rows=model.index)
+    job = SameRows(
+        config, shared_folder, data, make_mesh(1), alone, None, None, None, rows=model.index
+    )
     for step in (0, 1, model.steps_per_epoch):
         np.testing.assert_array_equal(job.stream.rows(step), model.rows(step))
     ours, theirs = job.stream.batch(2), model.batch(2)
