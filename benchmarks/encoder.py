@@ -27,7 +27,14 @@ from benchmarks.encoder_data import Case, cases, operations
 from benchmarks.spread import ratio
 from benchmarks.turns import Samples, Unavailable
 
-SAME = ("packed", "padded", "buckets", "grouped", "remat")  # the same numbers as the default
+SAME = (
+    "packed",
+    "padded",
+    "buckets",
+    "grouped",
+    "remat",
+    "remat-activations",
+)  # the same numbers as the default
 
 
 def opened(c: Contest, case: Case, folder: str) -> Any:

@@ -28,7 +28,8 @@ from mtl_jax.nn.pooling import pool, pool_rows
 
 BUCKETS = (32, 64, 128, 256, 512)
 GROUPS = 8
-VARIANTS = ("packed", "padded", "buckets", "grouped", "bfloat16", "remat")
+REMAT = {"remat": "layers", "remat-activations": "activations"}
+VARIANTS = ("packed", "padded", "buckets", "grouped", "bfloat16", *REMAT)
 
 
 @dataclass
@@ -160,7 +161,7 @@ def prepare(name: str, half: bool = False) -> dict[str, Any]:
     (o,) = _open
     kind, _, variant = name.partition(" ")
     dtype = "bfloat16" if half or variant == "bfloat16" else "float32"
-    config = dataclasses.replace(o.config, dtype=dtype, remat=variant == "remat")
+    config = dataclasses.replace(o.config, dtype=dtype, remat=REMAT.get(variant, "none"))
     run, arrays, computed = layout(o, variant)
     arrays, weights = jax.device_put((arrays, jnp.asarray(o.weights)))
     entry = _forward if kind == "forward" else _train

@@ -17,8 +17,8 @@ class EncoderChoice:
     history_tokens: tokens of the history rendered as text (`model.history_text`).
     centre: take the trained items' mean off frozen pooled vectors and divide by their spread: most
         of a mean-pooled vector is common to all texts.
-    remat: trade time for memory where layers train: what is inside a layer is computed anew in the
-        backward pass.
+    remat: trade time for memory where layers train: what the backward pass computes anew. "layers":
+        all that is inside a layer, "activations": all but the results of products with parameters.
     cache: folder of frozen outputs; "" is beside the prepared data.
     """
 
@@ -29,5 +29,5 @@ class EncoderChoice:
     row_tokens: int = 0
     history_tokens: int = 128
     centre: bool = False
-    remat: bool = False
+    remat: Literal["none", "layers", "activations"] = "none"
     cache: str = ""

@@ -81,7 +81,7 @@ class Encoder(nn.Module):
             )
         allowed = attention_pattern(attention_mask, segment_ids, hidden.shape[:2])
         hidden = jnp.asarray(hidden, DTYPES[config.dtype])
-        layer = nn.remat(EncoderLayer, static_argnums=(3,)) if config.remat else EncoderLayer
+        layer = _remat(config.remat)
         for n in range(start_layer, stop):
             hidden = layer(
                 heads=config.heads,
@@ -95,6 +95,17 @@ class Encoder(nn.Module):
                 name=f"layer_{n}",
             )(hidden, allowed, deterministic)
         return hidden
+
+
+def _remat(name: str) -> Any:
+    """EncoderLayer, keeping for the backward pass what EncoderConfig.remat says."""
+    if name == "none":
+        return EncoderLayer
+    keep = {
+        "layers": jax.checkpoint_policies.nothing_saveable,
+        "activations": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    }
+    return nn.remat(EncoderLayer, static_argnums=(3,), policy=keep[name])
 
 
 class Embeddings(nn.Module):

@@ -8,6 +8,8 @@ import numpy as np
 from mtl_jax.core.errors import UserError
 from mtl_jax.nn.layers import ACTIVATIONS, DTYPES
 
+REMAT = ("none", "layers", "activations")
+
 # Families whose position table starts behind the padding id: position p of a text lies in row
 # p + pad_id + 1, and tokens equal to pad_id read row pad_id.
 _OFFSET_FAMILIES = ("roberta", "xlm-roberta", "camembert")
@@ -30,7 +32,9 @@ class EncoderConfig:
     dtype:         "float32" or "bfloat16", of the matrix products. Parameters, LayerNorm and
                    softmax stay in float32.
     init_range:    standard deviation of randomly drawn kernels and embeddings.
-    remat:         the backward pass computes each layer anew instead of keeping what is inside it.
+    remat:         what the backward pass computes anew instead of keeping it: "none", "layers" (all
+                   that is inside a layer), "activations" (all but the results of products with
+                   parameters).
     Raises UserError for a value outside these.
     """
 
@@ -50,12 +54,13 @@ class EncoderConfig:
     has_pooler: bool = False
     dtype: str = "float32"
     init_range: float = 0.02
-    remat: bool = False
+    remat: str = "none"
 
     def __post_init__(self) -> None:
         _one_of("model_type", self.model_type, MODEL_TYPES)
         _one_of("activation", self.activation, tuple(ACTIVATIONS))
         _one_of("dtype", self.dtype, tuple(DTYPES))
+        _one_of("remat", self.remat, REMAT)
         for name in ("vocab_size", "width", "layers", "heads", "ffn", "max_positions"):
             if getattr(self, name) < 1:
                 raise UserError(f"encoder {name}={getattr(self, name)}: must be at least 1")

@@ -10,6 +10,7 @@ import pytest
 
 from mtl_jax.core.errors import UserError
 from mtl_jax.nn.encoder import Encoder, EncoderConfig, check_ids, init_params, table_rows
+from mtl_jax.nn.encoder_config import REMAT
 from mtl_jax.nn.layers import attend
 
 BERT = EncoderConfig("bert", 50, width=24, layers=2, heads=3, ffn=40, max_positions=12)
@@ -222,13 +223,19 @@ def test_remat_keeps_less_and_gives_the_same_gradient():
         )
         return jnp.sum(out**2)
 
-    again = replace(BERT, remat=True)
-    one, two = (jax.jit(jax.grad(partial(loss, config=c)))(params) for c in (BERT, again))
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
-    saved = [str(jax.make_jaxpr(jax.grad(partial(loss, config=c)))(params)) for c in (BERT, again)]
-    assert ["remat" in text for text in saved] == [False, True]
-    assert jax.tree.structure(init_params(again, key)) == jax.tree.structure(init_params(BERT, key))
+    kept = {}
+    one = jax.jit(jax.grad(partial(loss, config=BERT)))(params)
+    for name in REMAT:
+        config = replace(BERT, remat=name)
+        _, pull = jax.vjp(partial(loss, config=config), params)
+        kept[name] = sum(x.size for x in jax.tree.leaves(pull))
+        two = jax.jit(jax.grad(partial(loss, config=config)))(params)
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
+        assert jax.tree.structure(init_params(config, key)) == jax.tree.structure(params)
+    assert kept["layers"] < kept["activations"] < kept["none"]
+    with pytest.raises(UserError, match="remat"):
+        replace(BERT, remat="dots")
 
 
 def test_bfloat16_keeps_parameters_and_stays_near_float32():
