@@ -23,13 +23,14 @@ from mtl_jax.adapt.minilm import minilm_folder
 from mtl_jax.core.types import Array, Params
 from mtl_jax.data.packing import pack_tokens
 from mtl_jax.job import prepare_data
+from mtl_jax.nn.attention import KERNELS
 from mtl_jax.nn.encoder import Encoder, EncoderConfig, init_params
 from mtl_jax.nn.pooling import pool, pool_rows
 
 BUCKETS = (32, 64, 128, 256, 512)
 GROUPS = 8
 REMAT = {"remat": "layers", "remat-activations": "activations"}
-VARIANTS = ("packed", "padded", "buckets", "grouped", "bfloat16", *REMAT)
+VARIANTS = ("packed", "padded", "buckets", "grouped", "bfloat16", *REMAT, *KERNELS)
 
 
 @dataclass
@@ -162,6 +163,8 @@ def prepare(name: str, half: bool = False) -> dict[str, Any]:
     kind, _, variant = name.partition(" ")
     dtype = "bfloat16" if half or variant == "bfloat16" else "float32"
     config = dataclasses.replace(o.config, dtype=dtype, remat=REMAT.get(variant, "none"))
+    if variant in KERNELS:
+        config = dataclasses.replace(config, attention=variant, attention_dropout=0.0)
     run, arrays, computed = layout(o, variant)
     arrays, weights = jax.device_put((arrays, jnp.asarray(o.weights)))
     entry = _forward if kind == "forward" else _train

@@ -25,7 +25,14 @@ from mtl_jax.nn.pooling import check_pooling
 FORMAT = 1  # raise it when the same key would give other numbers
 
 # Decide nothing about a frozen output.
-_NOT_IN_KEY = ("hidden_dropout", "attention_dropout", "init_range", "has_pooler", "remat")
+_NOT_IN_KEY = (
+    "hidden_dropout",
+    "attention_dropout",
+    "init_range",
+    "has_pooler",
+    "remat",
+    "attention",
+)
 
 
 def pooled_vectors(

@@ -19,6 +19,8 @@ class EncoderChoice:
         of a mean-pooled vector is common to all texts.
     remat: trade time for memory where layers train: what the backward pass computes anew. "layers":
         all that is inside a layer, "activations": all but the results of products with parameters.
+    attention: by what the layers that train attend: "mask" on every device; "cudnn" (bfloat16) and
+        "pallas" on one GPU, without dropout of attention probabilities.
     cache: folder of frozen outputs; "" is beside the prepared data.
     """
 
@@ -30,4 +32,5 @@ class EncoderChoice:
     history_tokens: int = 128
     centre: bool = False
     remat: Literal["none", "layers", "activations"] = "none"
+    attention: Literal["mask", "cudnn", "pallas"] = "mask"
     cache: str = ""

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from mtl_jax.core.errors import UserError
 from mtl_jax.core.types import Array
+from mtl_jax.nn.attention import segments_of
 from mtl_jax.nn.dropout import Dropout
 from mtl_jax.nn.encoder_config import MODEL_TYPES, EncoderConfig, check_ids, check_length
 from mtl_jax.nn.layers import DTYPES, EncoderLayer, layer_norm, lookup
@@ -79,7 +80,7 @@ class Encoder(nn.Module):
             hidden = Embeddings(config, name="embeddings")(
                 jnp.asarray(ids), token_type_ids, rows, deterministic
             )
-        allowed = attention_pattern(attention_mask, segment_ids, hidden.shape[:2])
+        segments = segments_of(attention_mask, segment_ids, hidden.shape[:2])
         hidden = jnp.asarray(hidden, DTYPES[config.dtype])
         layer = _remat(config.remat)
         for n in range(start_layer, stop):
@@ -92,8 +93,9 @@ class Encoder(nn.Module):
                 attention_dropout=config.attention_dropout,
                 init_range=config.init_range,
                 dtype=DTYPES[config.dtype],
+                kernel=config.attention,
                 name=f"layer_{n}",
-            )(hidden, allowed, deterministic)
+            )(hidden, segments, deterministic)
         return hidden
 
 
@@ -152,23 +154,6 @@ def table_rows(
     if config.positions_from_ids:
         return place * counted + config.pad_id
     return place - 1
-
-
-def attention_pattern(
-    attention_mask: Array | None, segment_ids: Array | None, shape: tuple[int, ...]
-) -> Array | None:
-    """Who may attend to whom: bool [B, 1, 1, L] (mask), [B, 1, L, L] (segments), or None (all)."""
-    for name, given in (("attention_mask", attention_mask), ("segment_ids", segment_ids)):
-        if given is not None and jnp.shape(given) != shape:
-            raise UserError(f"{name} has shape {jnp.shape(given)}, the tokens have {shape}")
-    allowed = None
-    if attention_mask is not None:
-        allowed = (jnp.asarray(attention_mask) != 0)[:, None, None, :]
-    if segment_ids is not None:
-        segments = jnp.asarray(segment_ids)
-        same = (segments[:, :, None] == segments[:, None, :]) & (segments > 0)[:, None, :]
-        allowed = same[:, None] if allowed is None else same[:, None] & allowed
-    return allowed
 
 
 def init_params(config: EncoderConfig, key: Array) -> dict[str, Any]:

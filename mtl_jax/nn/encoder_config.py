@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from mtl_jax.core.errors import UserError
+from mtl_jax.nn.attention import KERNELS
 from mtl_jax.nn.layers import ACTIVATIONS, DTYPES
 
 REMAT = ("none", "layers", "activations")
@@ -35,6 +36,8 @@ class EncoderConfig:
     remat:         what the backward pass computes anew instead of keeping it: "none", "layers" (all
                    that is inside a layer), "activations" (all but the results of products with
                    parameters).
+    attention:     "mask", "cudnn" or "pallas": `mtl_jax.nn.attention.KERNELS`; the last two want
+                   attention_dropout 0.
     Raises UserError for a value outside these.
     """
 
@@ -55,12 +58,16 @@ class EncoderConfig:
     dtype: str = "float32"
     init_range: float = 0.02
     remat: str = "none"
+    attention: str = "mask"
 
     def __post_init__(self) -> None:
         _one_of("model_type", self.model_type, MODEL_TYPES)
         _one_of("activation", self.activation, tuple(ACTIVATIONS))
         _one_of("dtype", self.dtype, tuple(DTYPES))
         _one_of("remat", self.remat, REMAT)
+        _one_of("attention", self.attention, KERNELS)
+        if self.attention != "mask" and self.attention_dropout:
+            raise UserError(f"encoder attention={self.attention} needs attention_dropout=0")
         for name in ("vocab_size", "width", "layers", "heads", "ffn", "max_positions"):
             if getattr(self, name) < 1:
                 raise UserError(f"encoder {name}={getattr(self, name)}: must be at least 1")

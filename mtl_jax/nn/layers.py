@@ -1,6 +1,6 @@
 """The parts of a post-LN transformer encoder: exact activations, lookups, one layer.
 
-Shapes: B rows, L tokens, H width, N heads, D = H / N depth of a head.
+Shapes: B rows, L tokens, H width, N heads.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.core.types import Array
+from mtl_jax.nn.attention import Segments, attention
 from mtl_jax.nn.dropout import Dropout
 from mtl_jax.nn.primitives import dense_product, gelu
 
@@ -46,33 +47,6 @@ def layer_norm(epsilon: float, dtype: jnp.dtype, name: str) -> nn.LayerNorm:
     )
 
 
-def attend(
-    query: Array, key: Array, value: Array, allowed: Array | None, drop: Callable[[Array], Array]
-) -> Array:
-    """Softmax attention of heads laid out [B, N, L, D] (batch, heads, time, depth).
-
-    Args:
-      query, key, value: [B, N, L, D].
-      allowed: bool, broadcastable to [B, N, L, L] (queries, keys), or None for all. A query
-        that may attend nowhere gets the mean of all values, so it stays finite; what it
-        gives belongs to no text.
-      drop: applied to the probabilities.
-
-    Returns:
-      [B, N, L, D] in the dtype of value.
-    """
-    scores = jnp.einsum("bnqd,bnkd->bnqk", query * query.shape[-1] ** -0.5, key)
-    scores = scores.astype(jnp.float32)
-    if allowed is not None:
-        scores = scores + jnp.where(allowed, 0.0, jnp.finfo(jnp.float32).min)
-    # Divided by their sum after the values are added up: on [B, N, L, D], not on [B, N, L, L].
-    peak = jax.lax.stop_gradient(jnp.max(scores, -1, keepdims=True))
-    weights = jnp.exp(scores - peak)
-    total = jnp.sum(weights, -1, keepdims=True)
-    found = jnp.einsum("bnqk,bnkd->bnqd", drop(weights).astype(value.dtype), value)
-    return (found / total).astype(value.dtype)
-
-
 class EncoderLayer(nn.Module):
     """One post-LN layer: norm(x + attention(x)), then norm(y + ffn(y)).
 
@@ -88,10 +62,11 @@ class EncoderLayer(nn.Module):
     attention_dropout: float
     init_range: float
     dtype: jnp.dtype
+    kernel: str  # of attention: `mtl_jax.nn.attention.KERNELS`
 
     @nn.compact
-    def __call__(self, x: Array, allowed: Array | None, deterministic: bool) -> Array:
-        """x [B, L, H], allowed as in `attend` -> [B, L, H] in `dtype`."""
+    def __call__(self, x: Array, segments: Segments, deterministic: bool) -> Array:
+        """x [B, L, H], who attends to whom -> [B, L, H] in `dtype`."""
         B, L, H = x.shape
         dense = partial(
             nn.Dense,
@@ -105,10 +80,9 @@ class EncoderLayer(nn.Module):
             y = dense(H, name=name)(x).reshape(B, L, self.heads, H // self.heads)
             return y.transpose(0, 2, 1, 3)
 
-        attention_drop = partial(Dropout(self.attention_dropout), deterministic=deterministic)
-        y = attend(
-            heads_first("query"), heads_first("key"), heads_first("value"), allowed, attention_drop
-        )
+        drop = partial(Dropout(self.attention_dropout), deterministic=deterministic)
+        qkv = heads_first("query"), heads_first("key"), heads_first("value")
+        y = attention(self.kernel, *qkv, segments, drop)
         y = dense(H, name="attention_out")(y.transpose(0, 2, 1, 3).reshape(B, L, H))
         y = Dropout(self.hidden_dropout)(y, deterministic)
         x = layer_norm(self.norm_eps, self.dtype, "attention_norm")(x + y)

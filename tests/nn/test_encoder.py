@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from mtl_jax.core.errors import UserError
+from mtl_jax.nn.attention import attend
 from mtl_jax.nn.encoder import Encoder, EncoderConfig, check_ids, init_params, table_rows
 from mtl_jax.nn.encoder_config import REMAT
-from mtl_jax.nn.layers import attend
 
 BERT = EncoderConfig("bert", 50, width=24, layers=2, heads=3, ffn=40, max_positions=12)
 ROBERTA = replace(BERT, model_type="roberta", pad_id=1, max_positions=14, type_vocab=1)
