@@ -1,9 +1,8 @@
-"""Attention within the segments of packed rows, by the kernel that suits the device.
+"""Attention within the segments of packed rows, by the kernel that suits the device; one query.
 
-Shapes: B rows, L tokens, N heads, D depth of a head.
+Shapes: B rows, L tokens, N heads, D depth of a head; H events of a history, M their width.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,11 +12,13 @@ from jax.experimental.pallas.ops.gpu.attention import mha
 
 from mtl_jax.core.errors import UserError
 from mtl_jax.core.types import Array
+from mtl_jax.nn.dropout import drop
 
 # "mask": products and a block mask, on every device. "cudnn": cuDNN's fused attention, the mask as
 # a bias; a GPU and bfloat16. "pallas": a kernel that reads segment ids and no [L, L] of anything; a
 # GPU. The last two do not drop attention probabilities.
 KERNELS = ("mask", "cudnn", "pallas")
+IN_CACHE = 800_000  # probabilities that a CPU works on at a time: 3 MB in float32
 
 
 @jax.tree_util.register_dataclass
@@ -57,7 +58,8 @@ def attention(
     key: Array,
     value: Array,
     segments: Segments,
-    drop: Callable[[Array], Array],
+    rate: float = 0.0,
+    drop_key: Array | None = None,
 ) -> Array:
     """Softmax attention of heads laid out [B, N, L, D] by one of `KERNELS`; see `attend`.
 
@@ -65,7 +67,7 @@ def attention(
       UserError: the kernel needs a GPU, or rows of another length.
     """
     if kernel == "mask":
-        return attend(query, key, value, segments.allowed, drop)
+        return attend(query, key, value, segments.allowed, rate, drop_key)
     if jax.default_backend() != "gpu":
         raise UserError(f"encoder.attention={kernel} needs a GPU: use mask")
     if kernel == "pallas":
@@ -74,20 +76,60 @@ def attention(
 
 
 def attend(
-    query: Array, key: Array, value: Array, allowed: Array | None, drop: Callable[[Array], Array]
+    query: Array,
+    key: Array,
+    value: Array,
+    allowed: Array | None,
+    rate: float = 0.0,
+    drop_key: Array | None = None,
 ) -> Array:
     """Softmax attention of heads laid out [B, N, L, D] (batch, heads, time, depth).
 
+    On a CPU a few rows at a time, whose probabilities fit its cache, and again in the backward
+    pass: 1.1 to 1.4 times as fast (L 32 to 256), and no [B, N, L, L] is ever held.
+
     Args:
       query, key, value: [B, N, L, D].
-      allowed: bool, broadcastable to [B, N, L, L] (queries, keys), or None for all. A query
+      allowed: bool, broadcastable to [B, 1, L, L] (queries, keys), or None for all. A query
         that may attend nowhere gets the mean of all values, so it stays finite; what it
         gives belongs to no text.
-      drop: applied to the probabilities.
+      rate, drop_key: dropout of the probabilities; None drops nothing.
 
     Returns:
       [B, N, L, D] in the dtype of value.
     """
+    B, N, L, _ = query.shape
+    parts = -(-B * N * L * L // IN_CACHE) if jax.default_backend() == "cpu" else 1
+    if parts == 1:
+        return _attend(query, key, value, allowed, rate, drop_key)
+    rows = -(-B // min(parts, B))
+    parts = -(-B // rows)
+
+    def cut(x: Array) -> Array:
+        spare = [(0, parts * rows - B)] + [(0, 0)] * (x.ndim - 1)
+        return jnp.pad(x, spare).reshape(parts, rows, *x.shape[1:])
+
+    def part(x: tuple[Array, dict[str, Array]]) -> Array:
+        n, own = x
+        own_key = None if drop_key is None else jax.random.fold_in(drop_key, n)
+        return _attend(own["q"], own["k"], own["v"], own.get("allowed"), rate, own_key)
+
+    arrays = {"q": query, "k": key, "v": value}
+    if allowed is not None:
+        arrays["allowed"] = jnp.broadcast_to(allowed, (B, *allowed.shape[1:]))
+    cuts = {name: cut(x) for name, x in arrays.items()}
+    found = jax.lax.map(jax.checkpoint(part), (jnp.arange(parts), cuts))
+    return found.reshape(parts * rows, *query.shape[1:])[:B]
+
+
+def _attend(
+    query: Array,
+    key: Array,
+    value: Array,
+    allowed: Array | None,
+    rate: float,
+    drop_key: Array | None,
+) -> Array:
     scores = jnp.einsum("bnqd,bnkd->bnqk", query * query.shape[-1] ** -0.5, key)
     scores = scores.astype(jnp.float32)
     if allowed is not None:
@@ -96,7 +138,8 @@ def attend(
     peak = jax.lax.stop_gradient(jnp.max(scores, -1, keepdims=True))
     weights = jnp.exp(scores - peak)
     total = jnp.sum(weights, -1, keepdims=True)
-    found = jnp.einsum("bnqk,bnkd->bnqd", drop(weights).astype(value.dtype), value)
+    dropped = drop(weights, rate, drop_key).astype(value.dtype)
+    found = jnp.einsum("bnqk,bnkd->bnqd", dropped, value)
     return (found / total).astype(value.dtype)
 
 
@@ -126,3 +169,47 @@ def by_segments(
     q, k, v = (x.transpose(0, 2, 1, 3) for x in (query, key, value))
     found: Array = mha(q, k, v, ids, sm_scale=D**-0.5, interpret=interpret)
     return found.transpose(0, 2, 1, 3)
+
+
+@jax.custom_vjp
+def glance(asked: Array, x: Array, keep: Array) -> Array:
+    """Softmax of asked . x over a history, and x's mean under it.
+
+    The gradient of x is one product a row for weights and values together, where automatic
+    differentiation makes two and adds them. (Sums of outer products written out are faster on a CPU
+    by themselves, and slower in a step, where XLA fuses them with what makes them.)
+
+    Args:
+      asked: [B, N, M], scaled.
+      x: [B, H, M].
+      keep: bool [B, H]; a row that keeps nothing gets zeros.
+
+    Returns:
+      [B, N, M] in the dtype of x.
+    """
+    return _glance(asked, x, keep)[0]
+
+
+def _glance(asked: Array, x: Array, keep: Array) -> tuple[Array, Array]:
+    logits = jnp.einsum("bnm,bhm->bnh", asked, x).astype(jnp.float32)
+    weights = jax.nn.softmax(jnp.where(keep[:, None], logits, -1e9), axis=-1) * keep[:, None]
+    return jnp.einsum("bnh,bhm->bnm", weights.astype(x.dtype), x), weights
+
+
+def _glance_forward(asked: Array, x: Array, keep: Array) -> tuple[Array, tuple[Array, ...]]:
+    found, weights = _glance(asked, x, keep)
+    return found, (asked, x, weights)
+
+
+def _glance_backward(kept: tuple[Array, ...], g: Array) -> tuple[Array, Array, None]:
+    asked, x, weights = kept
+    of_weights = jnp.einsum("bnm,bhm->bnh", g, x).astype(jnp.float32)
+    mean = jnp.sum(weights * of_weights, -1, keepdims=True)
+    of_logits = (weights * (of_weights - mean)).astype(x.dtype)
+    of_asked = jnp.einsum("bnh,bhm->bnm", of_logits, x)
+    both = jnp.concatenate([weights.astype(x.dtype), of_logits], 1)
+    of_x = jnp.einsum("bnh,bnm->bhm", both, jnp.concatenate([g, asked], 1))
+    return of_asked, of_x, None
+
+
+glance.defvjp(_glance_forward, _glance_backward)

@@ -24,11 +24,19 @@ def keep_mask(key: Array, shape: tuple[int, ...], rate: float) -> tuple[Array, f
     return halves[..., :last] < jnp.uint16(threshold), threshold / LEVELS
 
 
-class Dropout(nn.Module):
-    """Entries to 0 with probability `rate`, the others divided by the probability to stay.
+def drop(x: Array, rate: float, key: Array | None) -> Array:
+    """Entries of x to 0 with probability `rate`, the others divided by the probability to stay.
 
-    Srivastava et al., JMLR 2014. Draws from the rng collection "dropout".
+    key None: x as it is.
     """
+    if key is None or rate == 0.0:
+        return x
+    keep, share = keep_mask(key, x.shape, rate)
+    return jnp.where(keep, x / max(share, 1.0 / LEVELS), 0.0).astype(x.dtype)
+
+
+class Dropout(nn.Module):
+    """`drop` by the rng collection "dropout" (Srivastava et al., JMLR 2014)."""
 
     rate: float
 
@@ -37,5 +45,4 @@ class Dropout(nn.Module):
         """x of any shape with at least one axis."""
         if deterministic or self.rate == 0.0:
             return x
-        keep, share = keep_mask(self.make_rng("dropout"), x.shape, self.rate)
-        return jnp.where(keep, x / max(share, 1.0 / LEVELS), 0.0).astype(x.dtype)
+        return drop(x, self.rate, self.make_rng("dropout"))

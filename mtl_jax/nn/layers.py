@@ -80,9 +80,10 @@ class EncoderLayer(nn.Module):
             y = dense(H, name=name)(x).reshape(B, L, self.heads, H // self.heads)
             return y.transpose(0, 2, 1, 3)
 
-        drop = partial(Dropout(self.attention_dropout), deterministic=deterministic)
+        rate = 0.0 if deterministic else self.attention_dropout
+        drop_key = self.make_rng("dropout") if rate else None
         qkv = heads_first("query"), heads_first("key"), heads_first("value")
-        y = attention(self.kernel, *qkv, segments, drop)
+        y = attention(self.kernel, *qkv, segments, rate, drop_key)
         y = dense(H, name="attention_out")(y.transpose(0, 2, 1, 3).reshape(B, L, H))
         y = Dropout(self.hidden_dropout)(y, deterministic)
         x = layer_norm(self.norm_eps, self.dtype, "attention_norm")(x + y)

@@ -1,14 +1,18 @@
 """User tower: a transformer over the behaviour history, profile, statistics, id -> user vector."""
 
+import math
 from typing import NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from mtl_jax.core.types import Array, Batch
 from mtl_jax.data.schema import Schema
+from mtl_jax.nn.attention import glance
 from mtl_jax.nn.config import ModelConfig
 from mtl_jax.nn.dropout import Dropout
+from mtl_jax.nn.primitives import product
 from mtl_jax.nn.ridge import Ridge
 
 HISTORY = ("hist", "hist_type", "hist_age", "hist_value")
@@ -54,18 +58,9 @@ class Memory(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Recall:
         d, dtype = x.shape[-1], jnp.dtype(self.dtype)
-        kernel, bias = _KeyValue(name="key_value")(d)
+        kernel, bias = _Dense(name="key_value")(d, 2 * d)
         split = (2, self.heads, d // self.heads)
         return Recall(x, kernel.reshape(d, *split).astype(dtype), bias.reshape(split).astype(dtype))
-
-
-class _KeyValue(nn.Module):
-    """Parameters of a dense layer D -> 2 D."""
-
-    @nn.compact
-    def __call__(self, d: int) -> tuple[Array, Array]:
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (d, 2 * d), jnp.float32)
-        return kernel, self.param("bias", nn.initializers.zeros, (2 * d,), jnp.float32)
 
 
 class Attend(nn.Module):
@@ -85,14 +80,30 @@ class Attend(nn.Module):
         d, dtype = query.shape[-1], jnp.dtype(self.dtype)
         q = nn.Dense(d, dtype=dtype, name="query")(query.astype(dtype))
         q = q.reshape(-1, self.heads, d // self.heads)
+        q = q / math.sqrt(d // self.heads)
         asked = jnp.einsum("bnd,mnd->bnm", q, memory.kernel[:, 0])
-        logits = jnp.einsum("bnm,bhm->bnh", asked, x).astype(jnp.float32)
-        keep = mask[:, None, :] > 0
-        logits = jnp.where(keep, logits / jnp.sqrt(d // self.heads), -1e9)
-        weights = nn.softmax(logits, axis=-1) * keep
-        mean = jnp.einsum("bnh,bhm->bnm", weights.astype(dtype), x)
+        mean = glance(asked, x, mask > 0)
         out = jnp.einsum("bnm,mnd->bnd", mean, memory.kernel[:, 1]) + memory.bias[1]
-        return nn.Dense(d, dtype=dtype, name="out")(out.reshape(-1, d)) * jnp.any(keep, -1)
+        known = jnp.any(mask > 0, -1, keepdims=True)
+        return nn.Dense(d, dtype=dtype, name="out")(out.reshape(-1, d)) * known
+
+
+class _Rows(nn.Module):
+    """The parameters of an `nn.Embed`."""
+
+    @nn.compact
+    def __call__(self, n: int, d: int) -> Array:
+        init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
+        return self.param("embedding", init, (n, d), jnp.float32)
+
+
+class _Dense(nn.Module):
+    """The parameters of an `nn.Dense`."""
+
+    @nn.compact
+    def __call__(self, n: int, d: int) -> tuple[Array, Array]:
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (n, d), jnp.float32)
+        return kernel, self.param("bias", nn.initializers.zeros, (d,), jnp.float32)
 
 
 class UserTower(nn.Module):
@@ -123,9 +134,13 @@ class UserTower(nn.Module):
         mask = (hist > 0).astype(dtype)
         x = jnp.take(items, hist, axis=0).astype(dtype)
         types = self.schema.history_types
-        x = x + nn.Embed(types, d, dtype=dtype, name="type")(recent["hist_type"])
+        # An embedding of the type and a dense layer of the age as one product: their gradients are
+        # then one as well, and no scatter.
+        of_type, (of_age, bias) = _Rows(name="type")(types, d), _Dense(name="age")(2, d)
         age = recent["hist_age"].astype(dtype)[..., None]  # log1p(hours) before the row
-        x = x + nn.Dense(d, dtype=dtype, name="age")(jnp.concatenate([age, jnp.exp(-age)], -1))
+        seen = [jax.nn.one_hot(recent["hist_type"], types, dtype=dtype), age, jnp.exp(-age)]
+        kernel = jnp.concatenate([of_type, of_age]).astype(dtype)
+        x = x + product(jnp.concatenate(seen, -1), kernel) + bias.astype(dtype)
         if "hist_value" in batch:
             value = nn.Dense(d, dtype=dtype, use_bias=False, name="value")
             x = x + value(recent["hist_value"].astype(dtype))

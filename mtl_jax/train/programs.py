@@ -12,6 +12,7 @@ import jax
 from absl import logging
 from jax.sharding import Mesh
 
+from mtl_jax.core.memory import give_back_large
 from mtl_jax.core.types import HostArray
 from mtl_jax.train.mesh import batch_sharding, replicated
 from mtl_jax.train.preemption import Preemption
@@ -73,4 +74,8 @@ class Programs:
     def _compile(self, like: dict[str, Any]) -> Any:
         out = (jax.tree.map(lambda x: x.sharding, self.state), replicated(self.mesh))
         step = jax.jit(self.step, donate_argnums=0, out_shardings=out)
-        return step.lower(self.state, like).compile()
+        compiled = step.lower(self.state, like).compile()
+        needs = compiled.memory_analysis()
+        if needs is not None and jax.default_backend() == "cpu":
+            give_back_large(needs.temp_size_in_bytes)
+        return compiled

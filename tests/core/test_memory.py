@@ -8,9 +8,12 @@ import pytest
 FAULTS = """
 import resource, sys, threading
 import numpy as np
-from mtl_jax.core.memory import keep_freed_memory
-if sys.argv[1] == "keep":
+from mtl_jax.core.memory import give_back_large, keep_freed_memory
+if sys.argv[1] != "leave":
     assert keep_freed_memory()
+    assert not give_back_large(1 << 20)
+if sys.argv[1] == "give back":
+    assert give_back_large(1 << 60)
 def touch():
     np.empty(128 << 20, np.uint8)[::4096] = 1
 def elsewhere():
@@ -37,3 +40,4 @@ def test_a_block_that_comes_again_costs_no_page_faults() -> None:
     # 128 MiB are 32,768 pages, touched in a thread as XLA would; fewer faults with huge pages.
     assert faults("keep") < 100
     assert faults("leave") > 100
+    assert faults("give back") > 100

@@ -6,14 +6,11 @@ import numpy as np
 import pytest
 
 from mtl_jax.core.errors import UserError
+from mtl_jax.nn import attention as attention_module
 from mtl_jax.nn.attention import attend, attention, by_segments, fused, segments_of
 from mtl_jax.nn.encoder_config import EncoderConfig
 
 IDS = np.repeat([[1, 2, 3, 0], [1, 1, 2, 2]], 8, axis=1).astype(np.int32)  # [2, 32]
-
-
-def keep(probabilities):
-    return probabilities
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +34,7 @@ def test_kernels_agree_within_segments_in_values_and_gradients(states, kernel):
         return fused(*x, segments.allowed, "xla")
 
     def mask(*x):
-        return attend(*x, segments.allowed, keep)
+        return attend(*x, segments.allowed)
 
     real = np.broadcast_to((IDS > 0)[:, None, :, None], qkv[0].shape)
     np.testing.assert_allclose(other(*qkv)[real], mask(*qkv)[real], atol=1e-5)
@@ -45,7 +42,7 @@ def test_kernels_agree_within_segments_in_values_and_gradients(states, kernel):
     ours, theirs = (jax.grad(loss(f), argnums=(0, 1, 2))(*qkv) for f in (mask, other))
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(b, a, atol=2e-5)
-    no_one = attend(*qkv, None, keep)
+    no_one = attend(*qkv, None)
     assert np.abs(np.asarray(mask(*qkv) - no_one)).max() > 0.1, "segments matter here"
 
 
@@ -64,7 +61,7 @@ def test_what_a_kernel_cannot_do_is_refused(states):
     *qkv, _ = states
     segments = segments_of(None, IDS, IDS.shape)
     with pytest.raises(UserError, match="needs a GPU: use mask"):
-        attention("pallas", *qkv, segments, keep)
+        attention("pallas", *qkv, segments)
     long = [jnp.zeros((1, 1, 96, 16))] * 3
     with pytest.raises(UserError, match=r"rows of 96 tokens.*multiple of 128"):
         by_segments(*long, None)
@@ -72,3 +69,31 @@ def test_what_a_kernel_cannot_do_is_refused(states):
         EncoderConfig("bert", 60, 16, 1, 2, 32, 32, attention="cudnn")
     with pytest.raises(UserError, match="attention"):
         EncoderConfig("bert", 60, 16, 1, 2, 32, 32, attention="flash")
+
+
+@pytest.mark.parametrize("rows", [1, 5, 8])
+@pytest.mark.parametrize("kind", ["segments", "mask", "all"])
+def test_a_few_rows_at_a_time_is_the_same(monkeypatch, rows, kind):
+    rng = np.random.default_rng(1)
+    qkv = [jnp.asarray(rng.normal(size=(rows, 2, 16, 4)), jnp.float32) for _ in range(3)]
+    ids = jnp.asarray(np.sort(rng.integers(0, 4, (rows, 16)), 1), jnp.int32)
+    asked = {"segments": (None, ids), "mask": (ids, None), "all": (None, None)}[kind]
+    allowed = segments_of(*asked, ids.shape).allowed
+
+    def found(limit):
+        monkeypatch.setattr(attention_module, "IN_CACHE", limit)
+        return jax.value_and_grad(lambda *x: jnp.sum(attend(*x, allowed) ** 2), (0, 1, 2))(*qkv)
+
+    whole, parts = found(10**9), found(2 * 2 * 16 * 16)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5)
+
+
+def test_rows_taken_apart_drop_apart(monkeypatch):
+    rng = np.random.default_rng(2)
+    row = jnp.asarray(rng.normal(size=(1, 1, 16, 4)), jnp.float32)
+    same = jnp.broadcast_to(row, (6, 1, 16, 4))
+    monkeypatch.setattr(attention_module, "IN_CACHE", 2 * 16 * 16)
+    found = np.asarray(attend(same, same, same, None, 0.5, jax.random.key(0)))
+    assert len({x.tobytes() for x in found}) == 6
+    np.testing.assert_allclose(found.mean(0), attend(row, row, row, None)[0], atol=1.0)

@@ -173,7 +173,7 @@ def test_dropout_acts_in_four_places_and_only_when_asked():
 
 def test_attention_dropout_falls_on_probabilities():
     states = jnp.ones((1, 2, 3, 4))
-    dropped = attend(states, states, states, None, lambda probabilities: 0 * probabilities)
+    dropped = attend(states, states, states, None, 1.0, jax.random.key(0))
     assert not dropped.any()
 
 
