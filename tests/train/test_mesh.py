@@ -146,6 +146,8 @@ def shapes_of(found, name):
         shapes |= {(*shape[:i], n // 2, *shape[i + 1 :]) for i, n in enumerate(shape)}
         if len(shape) == 2:  # keys and values of the user tower are taken by heads, of which are 2
             shapes.add((shape[0], 2, shape[1] // 2))
+    of_type, of_age = (state[f"towers/user/{k}"] for k in ("type/embedding", "age/kernel"))
+    shapes.add((of_type[0] + of_age[0], of_age[1]))  # one product has both
     for k, n in found.told[name]["ids"].items():
         table = found.state["one"][f"last/tables/{k.removeprefix('uniq/')}"]
         shapes.add((n, table.shape[1]))
