@@ -177,6 +177,9 @@ class _Checked(ocp.path.atomicity.AtomicRenameTemporaryPath):
         if not self.get_final().name.isdigit():  # an item of a step
             await super().finalize()
             return
+        # Orbax writes the step's metadata from a thread of its own.
+        if self._checkpoint_metadata_store:
+            self._checkpoint_metadata_store.wait_until_finished()
         folder = Path(self.get())
         checksums.write(folder)
         folder.rename(self.get_final())

@@ -3,11 +3,13 @@
 import json
 import random
 import shutil
+import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from orbax.checkpoint._src.metadata.checkpoint import _MetadataStoreImpl as MetadataFile
 
 from mtl_jax.core.errors import UserError
 from mtl_jax.train import checksums
@@ -76,6 +78,21 @@ def test_what_is_whole_is_not_called_damaged(copy):
             if p.is_file()
         }
         assert set(told) == here - {checksums.NAME}, "every file has its checksum"
+
+
+def test_metadata_that_orbax_writes_late_is_waited_for(tmp_path, monkeypatch):
+    """It does so in a thread of its own; a checksum taken before would call a step damaged."""
+    write = MetadataFile.write
+
+    def late(self, *args):
+        time.sleep(0.3)
+        write(self, *args)
+
+    monkeypatch.setattr(MetadataFile, "write", late)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {k: jnp.asarray(v) for k, v in STATE.items()}, {}, best=-1)
+        checkpoints.wait()
+    assert checksums.damage(tmp_path / "checkpoints" / "1") is None
 
 
 @pytest.mark.parametrize("what", ["removed", "added", "checksums removed", "cut short"])
