@@ -130,8 +130,8 @@ class Job:
             "config": to_dict(c), "data": self.data.digest, "pipeline": fingerprint(self.stream)
         }  # fmt: skip
         return Run(
-            self.model, self.stream, balancer, tx, c.optim, c.train, self.mesh, step, create,
-            steps, self.workdir, meta, self.startup,
+            self.model, self.stream, c.train, self.mesh, step, create, steps, self.workdir, meta,
+            self.startup,
         )  # fmt: skip
 
     def lane(self) -> tuple[FirstOf, StepOf]:

@@ -99,11 +99,10 @@ class ConFIG:
         u, residual = pseudo_inverse(c)
         along = c.C @ u
         square = jnp.maximum(u @ along, 0.0)
-        top = jnp.max(c.d)
         d, _ = unit_norms(c.d, c.active)
         length = over(jnp.sum(d * along), square)
         weights = jnp.where(c.active, length * over(u, d), 0.0)
-        return Update(weights, state, {"residual": residual, "largest_norm": top})
+        return Update(weights, state, {"residual": residual})
 
 
 @dataclass(frozen=True)

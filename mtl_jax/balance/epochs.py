@@ -46,5 +46,5 @@ class Epochs(NamedTuple):
 
 def start(n_tasks: int) -> Any:
     """No epoch has begun."""
-    zeros = jnp.zeros((n_tasks,), jnp.float32)
-    return Epochs(zeros, zeros, jnp.zeros((n_tasks,), jnp.int32))
+    total, number = jnp.zeros((2, n_tasks), jnp.float32)
+    return Epochs(total, number, jnp.zeros((n_tasks,), jnp.int32))

@@ -36,7 +36,7 @@ class GradNorm:
         """s [T], Adam's moments, the sums of epoch 0 and L0 (0 = unknown)."""
         s = jnp.zeros((n_tasks,), jnp.float32)
         adam = self._adam().init(s)
-        return {"s": s, "adam": adam, "now": epochs.start(n_tasks), "first": s}
+        return {"s": s, "adam": adam, "now": epochs.start(n_tasks), "first": jnp.zeros_like(s)}
 
     def update(self, stats: Stats, state: Any, key: Array) -> Update:
         """The weights from the s before this step."""

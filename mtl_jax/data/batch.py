@@ -124,27 +124,44 @@ def item_tables(
     return tables, np.array([len(t) for t in tables])
 
 
-LOOK_UP = 64  # bytes a value that a table of all ids up to the largest may take
+LOOK_UP = 12  # up to so many possible ids a value a table of all of them is faster than sorting
 
 
 def distinct(ids: HostArray) -> HostArray:
-    """`np.unique` of at least one id from 0 on, by marks where few ids are possible."""
+    """Sorted distinct ones of at least one int32 id from 0 on, by marks where few are possible."""
     last = int(ids.max())
     if last > LOOK_UP * ids.size:
-        return np.unique(ids)
+        ascending = np.sort(ids, axis=None)
+        return ascending[_first(ascending)]
     seen = np.zeros(last + 1, bool)
     seen[ids.reshape(-1)] = True
     return np.flatnonzero(seen).astype(ids.dtype)
 
 
 def local(table: HostArray, ids: HostArray) -> HostArray:
-    """Positions of `ids` in the sorted `table`, which holds each of them."""
+    """Positions of `ids`, int32 from 0 on, in the sorted `table`, which holds each of them."""
     last = int(table[-1])
-    if 4 * last > LOOK_UP * ids.size:
-        return np.searchsorted(table, ids).astype(np.int32)
-    at = np.empty(last + 1, np.int32)
-    at[table] = np.arange(len(table), dtype=np.int32)
-    return at[ids]
+    if last <= 2 * LOOK_UP * ids.size:
+        at = np.empty(last + 1, np.int32)
+        at[table] = np.arange(len(table), dtype=np.int32)
+        return at[ids]
+    # Ids and where they stand, sorted as one number: each distinct id is searched once, in order.
+    keys = (ids.astype(np.int64) << 32).reshape(-1)
+    keys |= np.arange(keys.size)
+    keys.sort()
+    ascending = (keys >> 32).astype(table.dtype)
+    first = _first(ascending)
+    at = np.searchsorted(table, ascending[first]).astype(np.int32)
+    found = np.empty(keys.size, np.int32)
+    found[keys.astype(np.int32)] = at[np.cumsum(first, dtype=np.int32) - 1]
+    return found.reshape(ids.shape)
+
+
+def _first(ascending: HostArray) -> HostArray:
+    """Whether a value differs from the one before it."""
+    found = np.ones(len(ascending), bool)
+    np.not_equal(ascending[1:], ascending[:-1], out=found[1:])
+    return found
 
 
 def padded(values: HostArray, length: int, fill: int | HostArray) -> HostArray:

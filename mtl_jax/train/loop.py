@@ -11,18 +11,16 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 from absl import logging
 from jax.sharding import Mesh
 
-from mtl_jax.balance import Balancer
 from mtl_jax.core.errors import UserError
 from mtl_jax.core.types import HostArray
 from mtl_jax.data.pipeline import TrainStream, prefetched
 from mtl_jax.nn.model import Model
 from mtl_jax.train import distributed
 from mtl_jax.train.checkpoint import Checkpoints
-from mtl_jax.train.config import OptimConfig, TrainConfig
+from mtl_jax.train.config import TrainConfig
 from mtl_jax.train.fetch import fetch
 from mtl_jax.train.fingerprint import check_same, fingerprint, with_recorded_shards
 from mtl_jax.train.journal import Journal, Silent
@@ -74,9 +72,6 @@ class Run:
 
     model: Model
     stream: TrainStream
-    balancer: Balancer
-    tx: optax.GradientTransformation
-    optim: OptimConfig
     train: TrainConfig
     mesh: Mesh
     step: Step

@@ -14,14 +14,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
-from mtl_jax import balance
 from mtl_jax.core.errors import UserError
 from mtl_jax.core.task_spec import TaskSpec
 from mtl_jax.train import fetch
-from mtl_jax.train.config import OptimConfig, TrainConfig
+from mtl_jax.train.config import TrainConfig
 from mtl_jax.train.lock import locked
 from mtl_jax.train.loop import Progress, Run, train
 from mtl_jax.train.mesh import make_mesh
@@ -87,9 +85,8 @@ def run_of(workdir: Path, stream: Stream | None = None, meta: Any = None, **opti
     config = TrainConfig(**{"steps": TOTAL, "log_every": 1, "eval_every": 3} | options)
     workdir.mkdir(parents=True, exist_ok=True)
     return Run(
-        SimpleNamespace(tasks=TASKS), stream or Stream(), balance.get("fixed", weights=(1.0, 1.0)),
-        optax.identity(), OptimConfig(), config, make_mesh(1), one_step, creator(), config.steps,
-        workdir, meta or {"config": {"train": {"steps": TOTAL}}, "data": "d"},
+        SimpleNamespace(tasks=TASKS), stream or Stream(), config, make_mesh(1), one_step, creator(),
+        config.steps, workdir, meta or {"config": {"train": {"steps": TOTAL}}, "data": "d"},
     )  # fmt: skip
 
 
