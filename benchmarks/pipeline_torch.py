@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks import peak
 from benchmarks.pipeline_world import BATCH, LABELLED, ROW, open_stream, summary
 from benchmarks.turns import serve
-from mtl_jax.data.batch import HOUR, time_features
+from mtl_jax.data.batch import HOUR, Shape, time_features
 from mtl_jax.data.labels import event_labels
 from mtl_jax.data.packing import pack
 from mtl_jax.data.pipeline import TrainStream
@@ -25,6 +25,7 @@ from mtl_jax.data.pipeline import TrainStream
 STATE: dict[str, Any] = {}
 H = BATCH.history
 Row = dict[str, Any]
+Packed = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]
 
 
 class Rows(Dataset[Row]):
@@ -68,12 +69,12 @@ class Collate:
 
     def __init__(self, stream: TrainStream) -> None:
         data = stream.assembler.data
-        self.schema, self.shape = data.schema, stream.plan.shapes[0]
+        self.schema, self.plan = data.schema, stream.plan
         self.items = {k: np.asarray(v) for k, v in data.items.items()}
         self.users = {k: np.asarray(v) for k, v in data.users.items()}
 
     def __call__(self, rows: list[Row]) -> dict[str, torch.Tensor]:
-        n, shape = len(rows), self.shape
+        n = len(rows)
         user, item, time = (np.array([r[k] for r in rows]) for k in ("user", "item", "time"))
         hist = np.zeros((n, H), np.int32)
         kind = np.zeros((n, H), np.int32)
@@ -89,6 +90,9 @@ class Collate:
         users, at_user = np.unique(user, return_inverse=True)
         flat = np.concatenate([np.zeros(1, np.int32), item, hist.reshape(-1)])
         distinct, at = np.unique(flat, return_inverse=True)
+        packed = self.packed(distinct[1:])
+        needed = Shape(len(distinct), len(users), len(distinct), packed[-1])
+        shape = self.plan.choose(needed)
         ids = np.zeros(shape.table, np.int32)
         ids[: len(distinct)] = distinct
         stats = np.stack([r["stats"] for r in rows])
@@ -121,18 +125,24 @@ class Collate:
         for group in ("context", "labels", "masks"):
             for name in rows[0][group]:
                 out[f"{group}/{name}"] = np.array([r[group][name] for r in rows])
-        out |= self.texts(distinct[1:])
+        out |= self.texts(packed, shape)
         return {k: torch.from_numpy(v) for k, v in out.items()}
 
-    def texts(self, wanted: np.ndarray) -> dict[str, np.ndarray]:
-        """Texts packed best-fit into rows."""
-        tokens, offsets = self.items["tokens"], self.items["token_offsets"]
+    def packed(self, wanted: np.ndarray) -> Packed:
+        """Where texts start and end among all tokens, and where they go; rows needed."""
+        offsets = self.items["token_offsets"]
         starts = offsets[wanted]
         lengths = offsets[wanted + 1] - starts
         row_of, offset_of = pack(lengths, ROW)
-        shape = (self.shape.packed, ROW)
+        return starts, lengths, row_of, offset_of, int(row_of.max(initial=-1)) + 1
+
+    def texts(self, packed: Packed, planned: Shape) -> dict[str, np.ndarray]:
+        """Texts packed best-fit into rows."""
+        tokens = self.items["tokens"]
+        starts, lengths, row_of, offset_of, _ = packed
+        shape = (planned.packed, ROW)
         ids, segments, positions = (np.zeros(shape, np.int32) for _ in range(3))
-        owner = np.full(shape, self.shape.table, np.int32)
+        owner = np.full(shape, planned.table, np.int32)
         count = np.zeros(shape[0], np.int32)
         steps = np.arange(ROW, dtype=np.int32)
         for u, (s, m, r, o) in enumerate(

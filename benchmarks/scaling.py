@@ -21,6 +21,7 @@ from benchmarks.machine import commit, describe, versions
 from benchmarks.report import Row, table, write
 from benchmarks.spread import Spread, ratio, spread
 from benchmarks.turns import Entry, Samples, Unavailable, Worker, interleave
+from mtl_jax.core.xla import LOOPS
 
 FLAGS = flags.FLAGS
 BENCH = "scaling"
@@ -56,7 +57,7 @@ def worker(out: Path, devices: int) -> Worker:
         "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
         "JAX_PLATFORMS": "cpu",
         "JAX_ENABLE_COMPILATION_CACHE": "false",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{LOOPS} --xla_force_host_platform_device_count={devices}",
     }
     command = [sys.executable, "-m", "benchmarks.scaling_ours", str(out)]
     return Worker(f"{devices} devices", command, out / f"devices-{devices}.log", env)

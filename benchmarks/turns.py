@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks.machine import others_share, ticks
 from mtl_jax.core.memory import ENVIRONMENT
+from mtl_jax.core.xla import LOOPS
 
 SETTLE = 0.02  # seconds in which the threads of the last one to run stop spinning
 
@@ -55,7 +56,8 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env={**os.environ, **ENVIRONMENT, **env},  # ours and the peers' alike
+            # Ours and the peers' alike; torch has no XLA_FLAGS to read.
+            env={**os.environ, **ENVIRONMENT, "XLA_FLAGS": LOOPS, **env},
         )
 
     @property

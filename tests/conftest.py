@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from mtl_jax.core.xla import keep_loops
 from runs import Tiny, Zygote, make_tiny
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+keep_loops()  # as scripts do
 # Compiling costs more than all else here. The workers of one session share what they compiled.
 _SESSION = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
 CACHE = Path(tempfile.gettempdir()) / f"mtl_jax-compiled-{_SESSION}"

@@ -9,9 +9,12 @@ import sys
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -3, -4, -8
 TOP_PAD = 64 << 20  # bytes asked of the system at a time
 LARGE = 16  # a block of this part of the machine's memory is not kept
+HEAP = 4  # the part of the machine's memory for which addresses are reserved
+MADV_HUGEPAGE, HUGE = 14, 2 << 20  # of mman.h; bytes of a large page
 
 # The same as environment variables, for processes that are started.
 ENVIRONMENT = {
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_ARENA_MAX": "1",
@@ -27,10 +30,17 @@ def keep_freed_memory() -> bool:
     again: up to two fifths of a step. What is kept may lie in pieces that the next block does not
     fit into, which is paid for where the block is small: see `give_back_large`.
 
+    The heap's addresses are reserved at once and the kernel is asked for pages of 2 MiB there,
+    which it gives where /sys/kernel/mm/transparent_hugepage/enabled is madvise or always: a tenth
+    of a step again. Nothing is used before it is written to.
+
     Returns:
       Whether it took effect: False where the C library is not glibc.
     """
-    return _set((M_TRIM_THRESHOLD, -1), (M_MMAP_MAX, 0), (M_ARENA_MAX, 1), (M_TOP_PAD, TOP_PAD))
+    kept = _set((M_TRIM_THRESHOLD, -1), (M_MMAP_MAX, 0), (M_ARENA_MAX, 1), (M_TOP_PAD, TOP_PAD))
+    if kept:
+        _reserve(_machine() // HEAP)
+    return kept
 
 
 def give_back_large(block: int) -> bool:
@@ -44,9 +54,29 @@ def give_back_large(block: int) -> bool:
     """
     if not sys.platform.startswith("linux"):
         return False
-    if block < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // LARGE:
+    if block < _machine() // LARGE:
         return False
-    return _set((M_MMAP_THRESHOLD, 32 << 20), (M_MMAP_MAX, 65536))
+    done = _set((M_MMAP_THRESHOLD, 32 << 20), (M_MMAP_MAX, 65536))
+    if done:  # what is free, and what is reserved: malloc looks there first
+        ctypes.CDLL(None).malloc_trim(0)
+    return done
+
+
+def _machine() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _reserve(size: int) -> None:
+    """Let the heap grow by so many bytes, which are kept (see above), and ask for large pages."""
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    libc.malloc.argtypes = [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    if start := libc.malloc(size):  # a limit on addresses may forbid it
+        first, last = -(-start // HUGE) * HUGE, (start + size) // HUGE * HUGE
+        libc.madvise(first, last - first, MADV_HUGEPAGE)
+        libc.free(start)
 
 
 def _set(*wanted: tuple[int, int]) -> bool:
