@@ -154,8 +154,8 @@ class Collate:
                 segments[r, o : o + m] = count[r]
                 positions[r, o : o + m] = steps[:m]
                 owner[r, o : o + m] = u + 1
-        packed = {"ids": ids, "segments": segments, "positions": positions, "owner": owner}
-        return {f"text/{k}": v for k, v in packed.items()}
+        out = {"ids": ids, "segments": segments, "positions": positions, "owner": owner}
+        return {f"text/{k}": v for k, v in out.items()}
 
 
 def _padded(values: np.ndarray, length: int, table: int) -> np.ndarray:

@@ -100,14 +100,14 @@ def rank_of_targets(
         raise ValueError(f"{len(ragged)} lists of targets for {len(scores)} rows of scores")
     open_ = np.ones(scores.shape, dtype=bool) if exclude is None else ~np.asarray(exclude, bool)
     open_[ragged.query, ragged.ids] = True
-    if np.isnan(scores[open_]).any():
-        row = int(np.argmax((np.isnan(scores) & open_).any(axis=1)))
-        raise ValueError(f"scores of row {row} hold NaN")
+    if np.isnan(scores.min(initial=np.inf)) and (unknown := np.isnan(scores) & open_).any():
+        raise ValueError(f"scores of row {int(np.argmax(unknown.any(axis=1)))} hold NaN")
     if len(ragged.ids) == len(scores) and (np.diff(ragged.offsets) == 1).all():
-        own = scores[np.arange(len(scores)), ragged.ids][:, None]
-        above = ((scores > own) & open_).sum(axis=1)
-        level = ((scores == own) & open_).sum(axis=1)
-        return np.asarray(above + (level + 1) / 2, dtype=np.float64)
+        rank = np.empty(len(scores))
+        for row, (values, own, among) in enumerate(zip(scores, ragged.ids, open_, strict=True)):
+            above, level = (values > values[own]) & among, (values == values[own]) & among
+            rank[row] = np.count_nonzero(above) + (np.count_nonzero(level) + 1) / 2
+        return rank
     rank = np.empty(len(ragged.ids))
     for row, (start, stop) in enumerate(zip(ragged.offsets[:-1], ragged.offsets[1:], strict=True)):
         if start == stop:
