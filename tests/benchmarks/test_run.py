@@ -30,8 +30,12 @@ def test_every_benchmark_gets_the_flags_that_it_knows(given):
     assert words["cached"][-2:] == ["--suite=cpu", "--peer_python=/python"]
     assert words["balancing"][-2:] == ["--peer_python=/python", "--libmtl=/clone"]
     given.quick = False
-    quick = [b.name for b in run.BENCHES if "--quick" in run.command(b, given)]
-    assert quick == ["balancing"]
+    for suite, wanted in (
+        ("cpu", ["encoder", "lanes", "scaling", "balancing"]),
+        ("gpu", ["balancing"]),
+    ):
+        given.suite = suite
+        assert [b.name for b in run.BENCHES if "--quick" in run.command(b, given)] == wanted
 
 
 def test_what_fails_or_is_not_there_is_a_row_and_the_rest_is_merged(given, tmp_path, monkeypatch):
