@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.machine import others_share, ticks
 from mtl_jax.core.memory import ENVIRONMENT
-from mtl_jax.core.xla import LOOPS
+from mtl_jax.core.xla import keep_loops
 
 SETTLE = 0.02  # seconds in which the threads of the last one to run stop spinning
 
@@ -50,14 +50,14 @@ class Worker:
     ) -> None:
         self.name = name
         self._log = log.open("w")
+        keep_loops()  # for ours, as scripts do; torch reads no XLA_FLAGS
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            # Ours and the peers' alike; torch has no XLA_FLAGS to read.
-            env={**os.environ, **ENVIRONMENT, "XLA_FLAGS": LOOPS, **env},
+            env={**os.environ, **ENVIRONMENT, **env},  # ours and the peers' alike
         )
 
     @property

@@ -89,8 +89,8 @@ class PCD:
         """Moving averages of squared norms [T] and how often each was seen [T]."""
         if self.primary >= n_tasks:
             raise UserError(f"balancer 'pcd': primary={self.primary}: there are {n_tasks} tasks")
-        zeros = jnp.zeros((n_tasks,), jnp.float32)
-        return {"square": zeros, "seen": zeros}
+        square, seen = jnp.zeros((2, n_tasks), jnp.float32)
+        return {"square": square, "seen": seen}
 
     def update(self, stats: Stats, state: Any, key: Array) -> Update:
         """Weights; 0 and stationary = 1 where nothing keeps all progress, or primary has none."""

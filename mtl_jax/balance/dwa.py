@@ -26,8 +26,8 @@ class DWA:
 
     def init(self, n_tasks: int, grads_like: Any = None) -> Any:
         """Sums of the epoch under way, means of the two before (0 = unknown)."""
-        zeros = jnp.zeros((n_tasks,), jnp.float32)
-        return {"now": epochs.start(n_tasks), "last": zeros, "before": zeros}
+        last, before = jnp.zeros((2, n_tasks), jnp.float32)
+        return {"now": epochs.start(n_tasks), "last": last, "before": before}
 
     def update(self, stats: Stats, state: Any, key: Array) -> Update:
         """Weights that sum to the number of present tasks."""

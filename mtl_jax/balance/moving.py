@@ -132,8 +132,8 @@ class ExcessMTL:
     def init(self, n_tasks: int, grads_like: Any = None) -> Any:
         """Sums of squares in the shape of gradients, weights, first excess risks (0 = unknown)."""
         squares = zeros_like_grads("excess_mtl", n_tasks, grads_like)
-        zeros = jnp.zeros((n_tasks,), jnp.float32)
-        return {"squares": squares, "log_w": zeros, "first": zeros}
+        log_w, first = jnp.zeros((2, n_tasks), jnp.float32)
+        return {"squares": squares, "log_w": log_w, "first": first}
 
     def update(self, stats: Stats, state: Any, key: Array) -> Update:
         """Weights of this step's gradients."""

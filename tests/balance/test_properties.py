@@ -223,3 +223,12 @@ def test_methods_differ_on_four_tasks_after_several_steps():
     same = [pair for pair, gap in gaps.items() if gap < 1e-3]
     assert [set(pair) for pair in same if set(pair) not in COINCIDE] == []
     assert len(same) == len(COINCIDE)
+
+
+@pytest.mark.parametrize("name", balance.NAMES)
+def test_a_first_state_can_be_donated(name):
+    """No buffer stands in it twice."""
+    given = {"weights": (1.0,) * 3, "points": ((),) * 3} if name == "scheduled" else {}
+    state = balance.get(name, **given).init(3, {"w": jnp.ones(4)})
+    leaves = jax.tree.leaves(state)
+    assert len({x.unsafe_buffer_pointer() for x in leaves if x.size}) == len(leaves)

@@ -44,9 +44,8 @@ def test_a_block_that_comes_again_costs_no_page_faults() -> None:
     assert faults("give back") > 100
 
 
-LARGE = """
+LARGE = r"""
 import re, sys
-import numpy as np
 from mtl_jax.core.memory import keep_freed_memory
 def read(name):
     return int(re.search(rf"^{name}:\s+(\d+) kB", open("/proc/self/smaps_rollup").read(), re.M)[1])
