@@ -10,6 +10,7 @@ import argparse
 import math
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -30,7 +31,10 @@ FORCED = "-avx512"
 
 @dataclass(frozen=True)
 class Options:
-    """Flags of a benchmark. busy: share of the machine that others may have during a sample."""
+    """Flags of a benchmark. busy: share of the machine that others may have during a sample.
+
+    case, profile: of those benchmarks that have them.
+    """
 
     out: Path
     quick: bool = False
@@ -38,10 +42,14 @@ class Options:
     peer_python: str = sys.executable
     data: str = ""
     busy: float = 0.1
+    case: str = ""
+    profile: bool = False
 
 
-def options(bench: str, about: str | None, argv: Sequence[str] | None = None) -> Options:
-    """Read from the command line."""
+def options(
+    bench: str, about: str | None, argv: Sequence[str] | None = None, cases: bool = False
+) -> Options:
+    """Read from the command line. cases: with --case and --profile."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(f"benchmarks.{bench}", description=about, formatter_class=raw)
     add = parser.add_argument
@@ -51,6 +59,9 @@ def options(bench: str, about: str | None, argv: Sequence[str] | None = None) ->
     add("--peer_python", default=sys.executable, help="interpreter with torch and transformers")
     add("--data", default="../shared/data/ml-1m-collm", help="folder of MovieLens as CoLLM cut it")
     add("--busy", type=float, default=0.1, help="samples in which others had more are dropped")
+    if cases:
+        add("--case", default="", help="regular expression: only the cases that it is found in")
+        add("--profile", action="store_true", help="of our steps also each kernel's time (GPU)")
     return Options(**vars(parser.parse_args(argv)))
 
 
@@ -72,6 +83,7 @@ class Contest:
     about: dict[str, Any] = field(default_factory=dict)
     dropped: int = 0
     busiest: float = 0.0
+    began: float = field(default_factory=time.monotonic)
 
     def measure_peak(self) -> None:
         """Again later: the highest counts."""
@@ -134,25 +146,32 @@ class Contest:
         self.rows.append(Row(self.bench, case, kind, value, wanted, "", least, more))
 
     def alone(
-        self, case: str, kind: Kind, name: str, got: Samples, per: float, **more: Any
+        self,
+        case: str,
+        kind: Kind,
+        name: str,
+        got: Samples,
+        per: float,
+        wanted: float | None = None,
+        **more: Any,
     ) -> None:
         """A row of entry `name` against a number `per` of seconds."""
         times = known(got, name)
         if not times:
             why = self.missing.get(name, "others used the machine during every sample")
-            self.rows.append(Row(self.bench, case, kind, None, None, why, more=more))
+            self.rows.append(Row(self.bench, case, kind, None, wanted, why, more=more))
             return
         more |= {"ours_ms": 1e3 * float(np.median(times)), "base_ms": 1e3 * per}
         value = spread([t / per for t in times])
-        self.rows.append(Row(self.bench, case, kind, value, more=more))
+        self.rows.append(Row(self.bench, case, kind, value, wanted, more=more))
 
     def failed(self, case: str, kind: Kind, why: str, wanted: float | None = None) -> None:
         """A row that could not be had."""
         self.rows.append(Row(self.bench, case, kind, None, wanted, why))
 
     def say(self, text: str) -> None:
-        """On stderr: what is done now."""
-        print(f"{self.bench}: {text}", file=sys.stderr, flush=True)
+        """On stderr: what is done now, and the seconds so far."""
+        print(f"{time.monotonic() - self.began:5.0f} s {self.bench}: {text}", file=sys.stderr)
 
     def publish(self) -> str:
         """Writes all that is known so far; the page."""
@@ -166,6 +185,7 @@ class Contest:
             "busiest": self.busiest,
             "missing": self.missing,
             "tuning": self.tuning,
+            **{k: v for k, v in self.about.items() if k != "versions"},
         }
         text = page(self.bench, head, self.rows)
         write(self.options.out, self.bench, head, self.rows, text)
@@ -204,6 +224,7 @@ def contest(bench: str, o: Options, ours: str, theirs: str) -> Iterator[Contest]
     here = str(Path(__file__).resolve().parents[1])
     quiet = {"PYTHONPATH": here, "PYTHONUNBUFFERED": "1"}
     mine = {**quiet, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    mine |= {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.45"}  # of a GPU's memory, which torch uses too
     yours = {**quiet, "KMP_BLOCKTIME": "0", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from benchmarks.encoder_data import SHAPES, VOCABULARY, HostArray, groups, rows, save
+from benchmarks.kernels import of_step
 from benchmarks.memory import peak_mib
 from benchmarks.peak import of_jax
 from benchmarks.recommender_ours import config_of
@@ -79,7 +80,8 @@ def item_texts(data: str, length: int, n: int) -> tuple[HostArray, HostArray]:
 def open_world(model: str, length: int, texts: int, data: str, path: str) -> dict[str, Any]:
     """Reads or draws the weights and writes the texts for torch to `path`.
 
-    Returns the texts' lengths and the vectors of the first four (`head`), without dropout.
+    Returns the texts' lengths and, of MiniLM, the vectors of the first four (`head`), without
+    dropout.
     """
     _open.clear()
     jax.clear_caches()
@@ -95,9 +97,13 @@ def open_world(model: str, length: int, texts: int, data: str, path: str) -> dic
     save(Path(path), tokens, offsets, weights)
     o = Open(config, params, tokens, offsets, weights, length)
     _open.append(o)
-    run, arrays, _ = layout(o, "packed")
-    vectors = jax.jit(lambda p: run(config, p, arrays, None))(params)
-    return {"lengths": o.lengths.tolist(), "head": np.asarray(vectors[:4]).tolist()}
+    head: list[list[float]] = []
+    if model == "minilm":
+        run, arrays, _ = layout(o, "packed")
+        with jax.default_matmul_precision("float32"):
+            vectors = jax.jit(lambda p: run(config, p, arrays, None))(params)
+        head = np.asarray(vectors[:4]).tolist()
+    return {"lengths": o.lengths.tolist(), "head": head}
 
 
 Run = Callable[[EncoderConfig, Params, Any, Array | None], Array]
@@ -164,7 +170,7 @@ def prepare(name: str, half: bool = False) -> dict[str, Any]:
     dtype = "bfloat16" if half or variant == "bfloat16" else "float32"
     config = dataclasses.replace(o.config, dtype=dtype, remat=REMAT.get(variant, "none"))
     if variant in KERNELS:
-        config = dataclasses.replace(config, attention=variant, attention_dropout=0.0)
+        config = dataclasses.replace(config, attention=variant)
     run, arrays, computed = layout(o, variant)
     arrays, weights = jax.device_put((arrays, jnp.asarray(o.weights)))
     entry = _forward if kind == "forward" else _train
@@ -223,5 +229,11 @@ def run(name: str, steps: int) -> float:
     return time.perf_counter() - began
 
 
+def kernels(name: str) -> list[list[Any]]:
+    """`kernels.of_step`."""
+    (o,) = _open
+    return of_step(lambda: o.entries[name](1))
+
+
 if __name__ == "__main__":
-    serve({"open": open_world, "prepare": prepare, "run": run, "peak": of_jax})
+    serve({"open": open_world, "prepare": prepare, "run": run, "peak": of_jax, "kernels": kernels})

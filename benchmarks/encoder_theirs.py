@@ -40,7 +40,7 @@ _open: list[Open] = []
 
 
 def open_world(model: str, length: int, path: str, folder: str) -> list[list[float]]:
-    """The model (`folder`: MiniLM's) and the texts at `path`; vectors of the first four."""
+    """The model and the texts at `path`. MiniLM lies in `folder`: its vectors of the first four."""
     _open.clear()
     torch._dynamo.reset()
     if model == "minilm":
@@ -60,6 +60,8 @@ def open_world(model: str, length: int, path: str, folder: str) -> list[list[flo
     o = Open(texts, optimiser, arrays["tokens"], arrays["offsets"], weights, length)
     _open.append(o)
     texts.eval()
+    if model != "minilm":
+        return []
     with torch.no_grad():
         parts, back = _parts(o, 1)
         return texts(*parts[0])[back][:4].tolist()
@@ -112,8 +114,8 @@ def prepare(name: str, half: bool = False, fuse: bool = False) -> dict[str, Any]
         f"{f'{n} groups' if n else 'padded to L'}{', compiled' * c}": _step(
             o, name == "train", n, c, half
         )
-        for c, n in itertools.product((False, True) if fuse else (False,), (4, 8, 0))
-        if not (c and n == 8)
+        for c, n in itertools.product((False, True) if fuse else (False,), (16, 8, 4, 0))
+        if not (c and n == 4)
     }
     variant, took, tried = tune(ways)
     o.chosen[name] = ways[variant]

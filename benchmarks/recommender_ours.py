@@ -4,7 +4,9 @@ As in training: the job of a configuration, its stream of batches built ahead, p
 compiled step, metrics read one step late.
 """
 
+import dataclasses
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from benchmarks.kernels import of_step
 from benchmarks.machine import versions
 from benchmarks.peak import of_jax
 from benchmarks.recommender_data import BATCHES, ROW_KEYS, copies, flat, save
@@ -35,7 +38,9 @@ from mtl_jax.train.mesh import put_batch, replicated
 TEXTS = {"titles": "{title}. {genres}", "plots": "{title}. {genres}. {plot}"}
 
 
-def config_of(data: str, texts: str, batch: int, history: int, train_layers: int) -> Config:
+def config_of(
+    data: str, texts: str, batch: int, history: int, train_layers: int, dtype: str = "float32"
+) -> Config:
     """Like and interest over history, text, ids and attributes.
 
     No statistics, no ids hidden, no transformer over the history, no clipping: a model that is
@@ -56,7 +61,9 @@ def config_of(data: str, texts: str, batch: int, history: int, train_layers: int
         ),
         encoder=EncoderChoice("minilm", train_layers=train_layers),
         batch=BatchConfig(size=batch, history=history),
-        model=ModelConfig(width=64, id_dropout=0.0, stats_dropout=False, user_layers=0),
+        model=ModelConfig(
+            width=64, id_dropout=0.0, stats_dropout=False, user_layers=0, dtype=dtype
+        ),
         optim=OptimConfig(warmup=0, schedule="constant", clip=0.0),
         train=TrainConfig(eval_part="", mesh=1),
     )
@@ -103,7 +110,9 @@ def open_world(
     """
     _open.clear()
     jax.clear_caches()
-    config = config_of(data, texts, batch, history, train_layers)
+    half = train_layers and jax.default_backend() == "gpu"
+    dtype = "bfloat16" if half else "float32"
+    config = config_of(data, texts, batch, history, train_layers, dtype)
     job = open_job(config, Path(folder) / texts)
     run = job.run()
     o = Open(job, run.step, run.create(), Again(job.stream))
@@ -179,8 +188,12 @@ def _meta(job: Job, columns: list[str]) -> dict[str, Any]:
 
 
 def losses(o: Open) -> list[float]:
-    """Mean loss of each task [T] on batch 0, nothing dropped."""
+    """Mean loss of each task [T] on batch 0 in float32, nothing dropped."""
     model = o.job.model
+    model = dataclasses.replace(model, config=dataclasses.replace(model.config, dtype="float32"))
+    if model.encoder is not None:
+        exact = dataclasses.replace(model.encoder, dtype="float32")
+        model = dataclasses.replace(model, encoder=exact)
 
     def f(state: Any, batch: Any) -> Any:
         part = {k: v if k.startswith("uniq/") else v[0] for k, v in batch.items()}
@@ -190,24 +203,31 @@ def losses(o: Open) -> list[float]:
         return sums / counts
 
     batch = put_batch(o.job.mesh, o.job.stream.batch(0))
-    return [float(x) for x in jax.jit(f)(o.state, batch)]
+    with jax.default_matmul_precision("float32"):
+        return [float(x) for x in jax.jit(f)(o.state, batch)]
 
 
 def prepare(name: str) -> dict[str, Any]:
     """Compiles the step for the shapes that the batches have; seconds of one."""
     (o,) = _open
     began = time.perf_counter()
-    for k in range(BATCHES):
-        program(o, o.again.batch(k))
+    each = {shapes(b): b for b in map(o.again.batch, range(BATCHES))}
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda b: program(o, b), each.values()))
     run(name, BATCHES if o.job.model.encoder is None else 2)
     took = time.perf_counter() - began
     once = run(name, 1)
     return {"seconds": once, "tried": [], "first_steps_s": took, "programs": len(o.compiled)}
 
 
+def shapes(batch: dict[str, HostArray]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """What a program is compiled for."""
+    return tuple(sorted((k, v.shape) for k, v in batch.items()))
+
+
 def program(o: Open, batch: dict[str, HostArray]) -> Any:
     """The step for batches of this one's shapes, compiled once, as in training."""
-    key = tuple(sorted((k, v.shape) for k, v in batch.items()))
+    key = shapes(batch)
     if key not in o.compiled:
         out = (jax.tree.map(lambda x: x.sharding, o.state), replicated(o.job.mesh))
         made = jax.jit(o.step, donate_argnums=0, out_shardings=out)
@@ -259,6 +279,7 @@ if __name__ == "__main__":
             "prepare": prepare,
             "run": run,
             "host": host,
+            "kernels": lambda: of_step(lambda: run("step", 1)),
             "peak": of_jax,
             "about": about,
         }

@@ -60,6 +60,7 @@ def open_world(dump: str) -> dict[str, list[float]]:
     """Reads the folder; losses [T] of batch 0 without dropout, "distinct" and "as-written"."""
     _world.clear()
     torch._dynamo.reset()
+    torch.set_float32_matmul_precision("highest")
     w = World(load(Path(dump)))
     meta = w.dump["meta"]
     if "vectors" in w.dump:
@@ -257,8 +258,8 @@ def as_written(w: World, most: int, half: bool = False) -> Way:
         _zero(optimisers)
         for x, group in parts:
             with _half(half):
-                text = _encode(w.texts, x, [group])
-            _loss(w, model(x, text), counts).backward()
+                sums = model(x, _encode(w.texts, x, [group]))
+            _loss(w, sums, counts).backward()
         _step(optimisers)
         return 1.0 / share
 
@@ -278,8 +279,8 @@ def best(w: World, groups: int, compiled: bool = False, half: bool = False) -> W
         (x, parts), counts = batch
         _zero(optimisers)
         with _half(half):
-            text = _encode(texts, x, parts)
-        _loss(w, model(x, text), counts).backward()
+            sums = model(x, _encode(texts, x, parts))
+        _loss(w, sums, counts).backward()
         _step(optimisers)
         return 1.0
 
@@ -337,6 +338,8 @@ def prepare(name: str, most: int = 0, only: list[str] | None = None) -> dict[str
     most: micro-batches of "as-written" in a step, whose time is then scaled up to the batch.
     """
     (w,) = _world
+    if DEVICE == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32, as JAX's default is
     made: dict[str, Way] = {}
     variants = ways(w, name, most)
     few = name == "eager"

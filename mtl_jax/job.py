@@ -205,8 +205,8 @@ def open_job(config: Config, workdir: Path, startup: Startup | None = None) -> J
     mesh = make_mesh(config.train.mesh)
     if encoder is not None:
         check_heads(mesh, encoder.heads)
-        if encoder.attention != "mask" and mesh.size > 1:
-            raise UserError(f"encoder.attention={encoder.attention} runs on one device: use mask")
+        if encoder.attention == "flash" and mesh.size > 1:
+            raise UserError("encoder.attention=flash runs on one device: use auto")
     startup.lap("encode")
     assembler = Assembler(data, config.tasks, config.batch, text)
     cut = None if encoder is None else find_cut(encoder, _train_layers(config)).layer
@@ -266,8 +266,7 @@ def text_source(
                 cache, encoder, params, tokens, offsets, cut.layer,
                 types=types, tokenizer=tokenizer, progress=progress,
             )  # fmt: skip
-    if choice.attention != "mask":
-        encoder = dataclasses.replace(encoder, attention=choice.attention, attention_dropout=0.0)
+    encoder = dataclasses.replace(encoder, attention=choice.attention)
     history = choice.history_tokens if config.model.history_text else 0
     length = choice.row_tokens or row_length(np.diff(offsets))
     source = TextSource(None, tokens, offsets, states, length, history, types)

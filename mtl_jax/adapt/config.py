@@ -19,8 +19,8 @@ class EncoderChoice:
         of a mean-pooled vector is common to all texts.
     remat: trade time for memory where layers train: what the backward pass computes anew. "layers":
         all that is inside a layer, "activations": all but the results of products with parameters.
-    attention: by what the layers that train attend: "mask" on every device; "cudnn" (bfloat16) and
-        "pallas" on one GPU, without dropout of attention probabilities.
+    attention: by what the layers that train attend: "flash", a kernel that reads segment ids, on a
+        GPU; "mask", on every device; "auto" takes flash where there is one GPU.
     cache: folder of frozen outputs; "" is beside the prepared data.
     """
 
@@ -32,5 +32,5 @@ class EncoderChoice:
     history_tokens: int = 128
     centre: bool = False
     remat: Literal["none", "layers", "activations"] = "none"
-    attention: Literal["mask", "cudnn", "pallas"] = "mask"
+    attention: Literal["auto", "mask", "flash"] = "auto"
     cache: str = ""

@@ -4,20 +4,18 @@ Shapes: B rows, L tokens, N heads, D depth of a head; H events of a history, M t
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.pallas.ops.gpu.attention import mha
 
 from mtl_jax.core.errors import UserError
 from mtl_jax.core.types import Array
-from mtl_jax.nn.dropout import drop
+from mtl_jax.nn.dropout import drop, seed_of
+from mtl_jax.nn.flash import flash, readable
 
-# "mask": products and a block mask, on every device. "cudnn": cuDNN's fused attention, the mask as
-# a bias; a GPU and bfloat16. "pallas": a kernel that reads segment ids and no [L, L] of anything; a
-# GPU. The last two do not drop attention probabilities.
-KERNELS = ("mask", "cudnn", "pallas")
+# "mask": products and a block mask, on every device. "flash": `mtl_jax.nn.flash`, which stores no
+# [L, L] of anything; a GPU. "auto": flash where there is one GPU and it can read the rows.
+KERNELS = ("auto", "mask", "flash")
 IN_CACHE = 800_000  # probabilities that a CPU works on at a time: 3 MB in float32
 
 
@@ -64,15 +62,40 @@ def attention(
     """Softmax attention of heads laid out [B, N, L, D] by one of `KERNELS`; see `attend`.
 
     Raises:
-      UserError: the kernel needs a GPU, or rows of another length.
+      UserError: flash has no GPU here, or cannot read such rows or heads.
     """
-    if kernel == "mask":
+    if kernel == "mask" or (kernel == "auto" and not _flash_suits(*query.shape[2:])):
         return attend(query, key, value, segments.allowed, rate, drop_key)
     if jax.default_backend() != "gpu":
-        raise UserError(f"encoder.attention={kernel} needs a GPU: use mask")
-    if kernel == "pallas":
-        return by_segments(query, key, value, segments.ids)
-    return fused(query, key, value, segments.allowed, "cudnn")
+        raise UserError("encoder.attention=flash needs a GPU: use auto")
+    return by_flash(query, key, value, segments.ids, rate, drop_key)
+
+
+def _flash_suits(L: int, D: int) -> bool:
+    # Of several devices each would run all rows: XLA does not divide such a kernel.
+    return jax.default_backend() == "gpu" and jax.device_count() == 1 and readable(L, D)
+
+
+def by_flash(
+    query: Array,
+    key: Array,
+    value: Array,
+    ids: Array | None,
+    rate: float = 0.0,
+    drop_key: Array | None = None,
+    interpret: bool = False,
+) -> Array:
+    """`mtl_jax.nn.flash` of [B, N, L, D] with segment ids [B, L]; None is everybody to all.
+
+    Drops what `attend` drops. interpret: run it without a GPU, slowly.
+    """
+    B, _, L, _ = query.shape
+    if ids is None:
+        ids = jnp.ones((B, L), jnp.int32)
+    seed = jnp.zeros(2, jnp.uint32) if drop_key is None else seed_of(drop_key)
+    q, k, v = (x.transpose(0, 2, 1, 3) for x in (query, key, value))
+    found: Array = flash(q, k, v, ids, seed, 0.0 if drop_key is None else rate, interpret)
+    return found.transpose(0, 2, 1, 3)
 
 
 def attend(
@@ -141,34 +164,6 @@ def _attend(
     dropped = drop(weights, rate, drop_key).astype(value.dtype)
     found = jnp.einsum("bnqk,bnkd->bnqd", dropped, value)
     return (found / total).astype(value.dtype)
-
-
-def fused(
-    query: Array, key: Array, value: Array, allowed: Array | None, by: Literal["cudnn", "xla"]
-) -> Array:
-    """JAX's attention, `by` "cudnn" or "xla", of [B, N, L, D]; `allowed` as in `attend`."""
-    q, k, v = (x.transpose(0, 2, 1, 3) for x in (query, key, value))
-    found = jax.nn.dot_product_attention(q, k, v, mask=allowed, implementation=by)
-    return found.transpose(0, 2, 1, 3)
-
-
-def by_segments(
-    query: Array, key: Array, value: Array, ids: Array | None, interpret: bool = False
-) -> Array:
-    """JAX's Pallas kernel of [B, N, L, D] with segment ids [B, L] (FlashAttention,
-    arXiv:2205.14135).
-
-    What padding gives is finite and means nothing.  interpret: run it without a GPU, slowly.
-    """
-    L, D = query.shape[-2:]
-    if L not in (16, 32, 64) and L % 128:
-        raise UserError(
-            f"encoder.attention=pallas: rows of {L} tokens; encoder.row_tokens must be 32, 64 or a "
-            "multiple of 128"
-        )
-    q, k, v = (x.transpose(0, 2, 1, 3) for x in (query, key, value))
-    found: Array = mha(q, k, v, ids, sm_scale=D**-0.5, interpret=interpret)
-    return found.transpose(0, 2, 1, 3)
 
 
 @jax.custom_vjp

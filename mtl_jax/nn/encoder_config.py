@@ -36,8 +36,7 @@ class EncoderConfig:
     remat:         what the backward pass computes anew instead of keeping it: "none", "layers" (all
                    that is inside a layer), "activations" (all but the results of products with
                    parameters).
-    attention:     "mask", "cudnn" or "pallas": `mtl_jax.nn.attention.KERNELS`; the last two want
-                   attention_dropout 0.
+    attention:     "auto", "mask" or "flash": `mtl_jax.nn.attention.KERNELS`.
     Raises UserError for a value outside these.
     """
 
@@ -58,7 +57,7 @@ class EncoderConfig:
     dtype: str = "float32"
     init_range: float = 0.02
     remat: str = "none"
-    attention: str = "mask"
+    attention: str = "auto"
 
     def __post_init__(self) -> None:
         _one_of("model_type", self.model_type, MODEL_TYPES)
@@ -66,8 +65,6 @@ class EncoderConfig:
         _one_of("dtype", self.dtype, tuple(DTYPES))
         _one_of("remat", self.remat, REMAT)
         _one_of("attention", self.attention, KERNELS)
-        if self.attention != "mask" and self.attention_dropout:
-            raise UserError(f"encoder attention={self.attention} needs attention_dropout=0")
         for name in ("vocab_size", "width", "layers", "heads", "ffn", "max_positions"):
             if getattr(self, name) < 1:
                 raise UserError(f"encoder {name}={getattr(self, name)}: must be at least 1")

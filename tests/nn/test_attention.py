@@ -1,4 +1,4 @@
-"""The kernels of attention against each other, on a CPU: Pallas interpreted, JAX's own by XLA."""
+"""The kernels of attention against each other, on a CPU: Pallas interpreted."""
 
 import jax
 import jax.numpy as jnp
@@ -7,8 +7,9 @@ import pytest
 
 from mtl_jax.core.errors import UserError
 from mtl_jax.nn import attention as attention_module
-from mtl_jax.nn.attention import attend, attention, by_segments, fused, segments_of
+from mtl_jax.nn.attention import attend, attention, by_flash, segments_of
 from mtl_jax.nn.encoder_config import EncoderConfig
+from mtl_jax.nn.flash import flash
 
 IDS = np.repeat([[1, 2, 3, 0], [1, 1, 2, 2]], 8, axis=1).astype(np.int32)  # [2, 32]
 
@@ -16,34 +17,51 @@ IDS = np.repeat([[1, 2, 3, 0], [1, 1, 2, 2]], 8, axis=1).astype(np.int32)  # [2,
 @pytest.fixture(scope="module")
 def states():
     rng = np.random.default_rng(0)
-    return [jnp.asarray(rng.normal(size=(2, 2, 32, 16)), jnp.float32) for _ in range(4)]
+    return [jnp.asarray(rng.normal(size=(2, 2, 96, 16)), jnp.float32) for _ in range(4)]
 
 
-@pytest.mark.parametrize("kernel", ["pallas", "xla"])
-def test_kernels_agree_within_segments_in_values_and_gradients(states, kernel):
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+@pytest.mark.parametrize("ids", ["sorted", "mixed"])
+def test_flash_gives_what_the_mask_gives_in_values_and_gradients(states, ids, rate):
     *qkv, weight = states
-    segments = segments_of(None, IDS, IDS.shape)
-    weight = weight * (IDS > 0)[:, None, :, None]  # padding's own means nothing
+    parts = np.repeat([[1, 2, 3, 0], [1, 1, 2, 2]], 24, axis=1).astype(np.int32)  # [2, 96]
+    parts[0, 50:58], parts[1, 8:] = 2, 0  # ends within a block of keys; blocks of padding alone
+    if ids == "mixed":  # as a mask may have it
+        parts = np.random.default_rng(3).permuted(parts, axis=1)
+    segments = segments_of(None, parts, parts.shape)
+    real = np.broadcast_to((parts > 0)[:, None, :, None], weight.shape)
+    key = jax.random.key(7)
 
     def loss(how):
-        return lambda *x: jnp.sum(how(*x) * weight)
+        return lambda *x: jnp.sum(jnp.where(real, how(*x) * weight, 0.0))  # padding means nothing
 
-    def other(*x):
-        if kernel == "pallas":
-            return by_segments(*x, segments.ids, interpret=True)
-        return fused(*x, segments.allowed, "xla")
+    def kernel(*x):
+        return by_flash(*x, segments.ids, rate, key, interpret=True)
 
     def mask(*x):
-        return attend(*x, segments.allowed)
+        return attend(*x, segments.allowed, rate, key)
 
-    real = np.broadcast_to((IDS > 0)[:, None, :, None], qkv[0].shape)
-    np.testing.assert_allclose(other(*qkv)[real], mask(*qkv)[real], atol=1e-5)
-    assert np.isfinite(other(*qkv)).all()
-    ours, theirs = (jax.grad(loss(f), argnums=(0, 1, 2))(*qkv) for f in (mask, other))
+    np.testing.assert_allclose(kernel(*qkv)[real], mask(*qkv)[real], atol=2e-5)
+    assert np.isfinite(kernel(*qkv)).all()
+    ours, theirs = (jax.grad(loss(f), argnums=(0, 1, 2))(*qkv) for f in (mask, kernel))
     for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(b, a, atol=2e-5)
-    no_one = attend(*qkv, None)
+        np.testing.assert_allclose(b, a, atol=5e-5)
+    no_one = attend(*qkv, None, rate, key)
     assert np.abs(np.asarray(mask(*qkv) - no_one)).max() > 0.1, "segments matter here"
+
+
+def test_flash_is_compiled_for_a_gpu_that_is_not_here():
+    x = jax.ShapeDtypeStruct((4, 512, 12, 64), jnp.bfloat16)
+    ids, seed = jax.ShapeDtypeStruct((4, 512), jnp.int32), jax.ShapeDtypeStruct((2,), jnp.uint32)
+
+    def loss(q, k, v, ids, seed):
+        return flash(q, k, v, ids, seed, 0.1).astype(jnp.float32).sum()
+
+    traced = jax.jit(jax.grad(loss, (0, 1, 2))).trace(x, x, x, ids, seed)
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert "flash_forward" in text
+    assert "flash_backward" in text
+    assert "512x512" not in text, "nothing of [L, L] is stored"
 
 
 def test_a_mask_and_segments_are_both_heeded():
@@ -59,16 +77,15 @@ def test_a_mask_and_segments_are_both_heeded():
 
 def test_what_a_kernel_cannot_do_is_refused(states):
     *qkv, _ = states
-    segments = segments_of(None, IDS, IDS.shape)
-    with pytest.raises(UserError, match="needs a GPU: use mask"):
-        attention("pallas", *qkv, segments)
-    long = [jnp.zeros((1, 1, 96, 16))] * 3
-    with pytest.raises(UserError, match=r"rows of 96 tokens.*multiple of 128"):
-        by_segments(*long, None)
-    with pytest.raises(UserError, match="needs attention_dropout=0"):
-        EncoderConfig("bert", 60, 16, 1, 2, 32, 32, attention="cudnn")
+    segments = segments_of(None, None, (2, 96))
+    with pytest.raises(UserError, match="needs a GPU: use auto"):
+        attention("flash", *qkv, segments)
+    np.testing.assert_array_equal(attention("auto", *qkv, segments), attend(*qkv, None))
+    for shape in ((1, 1, 40, 16), (1, 1, 32, 24)):
+        with pytest.raises(UserError, match=f"rows of {shape[2]} tokens and heads of depth"):
+            by_flash(*[jnp.zeros(shape)] * 3, None)
     with pytest.raises(UserError, match="attention"):
-        EncoderConfig("bert", 60, 16, 1, 2, 32, 32, attention="flash")
+        EncoderConfig("bert", 60, 16, 1, 2, 32, 32, attention="cudnn")
 
 
 @pytest.mark.parametrize("rows", [1, 5, 8])

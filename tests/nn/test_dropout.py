@@ -1,4 +1,4 @@
-"""Dropout: shares, scale, independence of entries that share a word."""
+"""Dropout: shares, scale, independence of entries and of keys."""
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +19,18 @@ def test_the_share_is_kept_and_the_mean_stays(rate: float) -> None:
     np.testing.assert_allclose(y[y != 0], 1 / (1 - rate), rtol=2e-4)
 
 
-def test_neighbours_and_halves_are_independent() -> None:
-    keep, _ = keep_mask(KEY, (1000, 400), 0.5)
-    x = np.asarray(keep, np.float64) - 0.5
-    for other in (np.roll(x, 1, 1), np.roll(x, 1, 0), np.roll(x, 200, 1)):
+def test_neighbours_and_keys_are_independent() -> None:
+    def centred(key: jax.Array) -> np.ndarray:
+        return np.asarray(keep_mask(key, (1000, 400), 0.5)[0], np.float64) - 0.5
+
+    x, y = centred(KEY), centred(jax.random.fold_in(KEY, 1))
+    around = [np.roll(x, n, 1) for n in (1, 2, 3, 4, 8, 16, 64, 200)] + [np.roll(x, 1, 0)]
+    for other in (*around, y, np.roll(y, 1, 1)):
         assert abs((x * other).mean() / 0.25) < 5 / np.sqrt(x.size)
+    # Of rows and columns the shares spread as those of coins do.
+    for axis in (0, 1):
+        spread = x.mean(axis).var() / (0.25 / x.shape[axis])
+        assert 0.7 < spread < 1.35
 
 
 def test_extreme_rates_and_the_dtype() -> None:
