@@ -105,6 +105,7 @@ class Contest:
         except Unavailable as error:
             self.missing[full] = str(error)
             return None
+        self.say(f"a step takes {1e3 * got['seconds']:.4g} ms")  # should the rest be cut off
         self.tuning[full] = {k: v for k, v in got.items() if k != "seconds"}
         steps = max(least, math.ceil(SAMPLE / got["seconds"]))
         return Entry(full, worker, {"name": name}, steps)

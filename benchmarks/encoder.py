@@ -58,39 +58,43 @@ def opened(c: Contest, case: Case, folder: str) -> Any:
 
 def measure(c: Contest, case: Case, folder: str) -> None:
     """All rows of a case."""
-    o, gpu = c.options, c.options.suite == "gpu"
+    o = c.options
     c.say(f"opening {case.name}")
     lengths = opened(c, case, folder)
-    kinds = ("train",) if o.quick else ("forward", "train")
-    main = case.name == "minilm-L128"
-    words: dict[str, Any] = {"half": gpu}
-    entries = [c.entry(c.ours, k, label=f"{case.name}-{k}", **words) for k in kinds]
-    variants = [v for v in (*SAME, "bfloat16") if v != "packed" and main and not gpu]
+    for kind in ("train",) if o.quick else ("train", "forward"):
+        _measure(c, case, kind, lengths)
+        c.publish()
+
+
+def _measure(c: Contest, case: Case, kind: str, lengths: Any) -> None:
+    """Rows of "train" or "forward"; of training steps also the variants'."""
+    o, gpu = c.options, c.options.suite == "gpu"
+    main, name = case.name == "minilm-L128" and not gpu, f"{case.name}-{kind}"
+    mine, words = f"ours {name}", {"half": gpu}
+    variants: list[str] = []
+    if kind == "train" and not (gpu and o.quick):
+        variants = list(ON_GPU) if gpu else [v for v in (*SAME[1:], "bfloat16") if main]
     if o.quick:
         variants = [v for v in variants if v in ("padded", "grouped")]
-    if gpu:
-        variants = [] if o.quick else list(ON_GPU)
     at = f"{case.name}-" if gpu else ""
+    fuse = (main and not o.quick) or gpu
+    entries = [c.entry(c.ours, kind, label=name, **words)]
     for v in variants:
         entries.append(c.entry(c.ours, f"train {v}", label=f"{at}train {v}", **words))
-    fuse = (main and not o.quick) or gpu
     for worker in c.theirs:
-        entries += [c.entry(worker, k, label=f"{case.name}-{k}", fuse=fuse, **words) for k in kinds]
+        entries.append(c.entry(worker, kind, label=name, fuse=fuse, **words))
     got = c.turns(entries, 3 if o.quick or case.model == "bert" else 5)
-    for k in kinds:
-        _against(c, case, k, lengths, got)
+    _against(c, case, kind, lengths, got)
     for v in variants:
-        name = f"ours {at}train {v}"
-        more = c.tuning.get(name, {})
-        kept = {n: more[n] for n in more if n != "tried"}
-        c.row(f"variant-{at}{v}", "overhead", name, f"ours {case.name}-train", got, **kept)
-    if gpu:
+        other = f"ours {at}train {v}"
+        more = {k: x for k, x in c.tuning.get(other, {}).items() if k != "tried"}
+        c.row(f"variant-{at}{v}", "overhead", other, mine, got, **more)
+    if kind == "train" and gpu:
         _floors(c, case, lengths, got)
     elif variants:
         _default(c, got, [f"ours train {v}" for v in variants if v in SAME])
     if o.profile:
-        c.about[f"kernels-{case.name}"] = c.ours.call("kernels", name="train")
-    c.publish()
+        c.about[f"kernels-{name}"] = c.ours.call("kernels", name=kind)
 
 
 def _floors(c: Contest, case: Case, lengths: Any, got: Samples) -> None:
