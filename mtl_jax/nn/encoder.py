@@ -25,7 +25,7 @@ from mtl_jax.nn.layers import DTYPES, KEPT, EncoderLayer, layer_norm, lookup
 __all__ = ["MODEL_TYPES", "Encoder", "EncoderConfig", "check_ids", "init_params", "table_rows"]
 
 # On a CPU a batch of so many tokens goes through its layers by slices of rows, whose temporaries
-# are used again. Below, a whole batch is up to a tenth faster, and its temporaries (50 kB a token
+# are used again. Below, a whole batch is up to a seventh faster, and its temporaries (50 kB a token
 # and layer of MiniLM in training) are small enough to be kept between steps (`core.memory`).
 SLICED = 32_768
 SLICE = 1024  # tokens, or one row
