@@ -9,12 +9,15 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from mtl_jax.core.types import Array
 from mtl_jax.nn.attention import Segments, attention
 from mtl_jax.nn.dropout import Dropout
 from mtl_jax.nn.primitives import dense_product, gelu
 
+# Names what costs most to compute anew for its size; see `mtl_jax.nn.encoder.SLICED`.
+KEPT = "kept"
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 # Names as in HF configs. "gelu" is x * Phi(x) with erf, never the tanh approximation.
@@ -68,6 +71,7 @@ class EncoderLayer(nn.Module):
     def __call__(self, x: Array, segments: Segments, deterministic: bool) -> Array:
         """x [B, L, H], who attends to whom -> [B, L, H] in `dtype`."""
         B, L, H = x.shape
+        x = jnp.asarray(x, self.dtype)
         dense = partial(
             nn.Dense,
             dtype=self.dtype,
@@ -84,11 +88,12 @@ class EncoderLayer(nn.Module):
         drop_key = self.make_rng("dropout") if rate else None
         qkv = heads_first("query"), heads_first("key"), heads_first("value")
         y = attention(self.kernel, *qkv, segments, rate, drop_key)
-        y = dense(H, name="attention_out")(y.transpose(0, 2, 1, 3).reshape(B, L, H))
+        y = checkpoint_name(y.transpose(0, 2, 1, 3).reshape(B, L, H), KEPT)
+        y = checkpoint_name(dense(H, name="attention_out")(y), KEPT)
         y = Dropout(self.hidden_dropout)(y, deterministic)
         x = layer_norm(self.norm_eps, self.dtype, "attention_norm")(x + y)
 
         y = ACTIVATIONS[self.activation](dense(self.ffn, name="ffn_in")(x))
-        y = dense(H, name="ffn_out")(y)
+        y = checkpoint_name(dense(H, name="ffn_out")(y), KEPT)
         y = Dropout(self.hidden_dropout)(y, deterministic)
         return layer_norm(self.norm_eps, self.dtype, "ffn_norm")(x + y)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mtl_jax.core.errors import UserError
+from mtl_jax.nn import encoder as encoder_module
 from mtl_jax.nn.attention import attend
 from mtl_jax.nn.encoder import Encoder, EncoderConfig, check_ids, init_params, table_rows
 from mtl_jax.nn.encoder_config import REMAT
@@ -236,6 +237,151 @@ def test_remat_keeps_less_and_gives_the_same_gradient():
     assert kept["layers"] < kept["activations"] < kept["none"]
     with pytest.raises(UserError, match="remat"):
         replace(BERT, remat="dots")
+
+
+ROWS, LENGTH = 7, 12  # in slices of two rows: not a multiple
+
+
+def by_slices(monkeypatch, on: bool) -> None:
+    monkeypatch.setattr(encoder_module, "SLICED", 1 if on else 10**9)
+    monkeypatch.setattr(encoder_module, "SLICE", 2 * LENGTH)
+
+
+def found_by(config, sliced, monkeypatch, *, key=None, cut=0, mask=None, segments=None):
+    """Loss, hidden states and gradient of every parameter."""
+    by_slices(monkeypatch, sliced)
+    ids, params = some_ids((ROWS, LENGTH)), drawn(config)
+    below = Encoder(config).apply({"params": params}, ids, stop_layer=cut) if cut else None
+    above = {k: v for k, v in params.items() if not cut or k == "layer_1"}
+    weight = jnp.asarray(np.random.default_rng(8).normal(size=(ROWS, LENGTH, config.width)))
+
+    def loss(params):
+        out = Encoder(config).apply(
+            {"params": params},
+            ids,
+            mask,
+            segment_ids=segments,
+            hidden=below,
+            start_layer=cut,
+            deterministic=key is None,
+            rngs=None if key is None else {"dropout": key},
+        )
+        return jnp.mean(out * weight), out
+
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))(above)
+
+
+@pytest.mark.parametrize("remat", REMAT)
+@pytest.mark.parametrize("kind", ["segments", "mask", "all", "cut"])
+def test_slices_of_rows_give_the_same(monkeypatch, kind, remat):
+    config = replace(BERT, remat=remat)
+    rows = np.sort(np.random.default_rng(7).integers(0, 4, (ROWS, LENGTH)), 1)
+    given = {
+        "segments": {"segments": rows},
+        "mask": {"mask": rows > 0},
+        "all": {},
+        "cut": {"segments": rows, "cut": 1},
+    }[kind]
+    whole = found_by(config, False, monkeypatch, **given)
+    parts = found_by(config, True, monkeypatch, **given)
+    assert jax.tree.structure(whole) == jax.tree.structure(parts)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5)
+
+
+def test_slices_drop_apart_and_again_the_same(monkeypatch):
+    by_slices(monkeypatch, True)
+    same = jnp.broadcast_to(jnp.asarray(some_ids((1, LENGTH))), (ROWS, LENGTH))
+    config = replace(BERT, hidden_dropout=0.3)
+    key = jax.random.key(1)
+
+    def once():
+        states = jnp.broadcast_to(drawn(config)["embeddings"]["word"][same], (*same.shape, 24))
+        return Encoder(config).apply(
+            {"params": drawn(config)},
+            None,
+            hidden=states,
+            start_layer=1,
+            deterministic=False,
+            rngs={"dropout": key},
+        )
+
+    out = np.asarray(once())
+    assert len({x.tobytes() for x in out}) == ROWS
+    np.testing.assert_array_equal(out, once())
+    (_, a), g = found_by(config, True, monkeypatch, key=key)
+    (_, b), h = found_by(config, True, monkeypatch, key=key)
+    np.testing.assert_array_equal(a, b)
+    for x, y in zip(jax.tree.leaves(g), jax.tree.leaves(h), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_the_gradient_of_a_sliced_step_is_that_of_its_own_masks(monkeypatch):
+    """A mask drawn anew in the backward pass would give another gradient than differences do."""
+    by_slices(monkeypatch, True)
+    params, ids = drawn(BERT), some_ids((ROWS, LENGTH))
+
+    @jax.jit
+    def loss(scale):
+        layer = {**params["layer_1"]}
+        layer["ffn_out"] = {**layer["ffn_out"], "kernel": scale * layer["ffn_out"]["kernel"]}
+        out = Encoder(BERT).apply(
+            {"params": {**params, "layer_1": layer}},
+            ids,
+            deterministic=False,
+            rngs={"dropout": jax.random.key(2)},
+        )
+        return jnp.mean(out**3)
+
+    step = 1e-2
+    by_difference = (loss(1.0 + step) - loss(1.0 - step)) / (2 * step)
+    np.testing.assert_allclose(jax.grad(loss)(1.0), by_difference, rtol=1e-2)
+
+
+def test_a_sliced_step_needs_a_fraction_of_the_memory(monkeypatch):
+    config = replace(BERT, width=32, heads=4, ffn=128, max_positions=64)
+    shapes = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+    hidden = jax.ShapeDtypeStruct((64, 64, 32), jnp.float32)
+
+    def needs(sliced):
+        monkeypatch.setattr(encoder_module, "SLICED", 1 if sliced else 10**9)
+        monkeypatch.setattr(encoder_module, "SLICE", 128)
+
+        def loss(params, hidden):
+            return jnp.sum(
+                Encoder(config).apply(
+                    {"params": params},
+                    None,
+                    hidden=hidden,
+                    start_layer=1,
+                    deterministic=False,
+                    rngs={"dropout": jax.random.key(0)},
+                )
+                ** 2
+            )
+
+        compiled = jax.jit(jax.grad(loss)).lower(shapes, hidden).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert needs(True) < 0.4 * needs(False)
+
+
+def test_slices_map_over_lanes_and_stay_whole_on_a_mesh(monkeypatch):
+    by_slices(monkeypatch, True)
+    ids, params = some_ids((ROWS, LENGTH)), drawn(BERT)
+
+    def loss(scale):
+        out = Encoder(BERT).apply({"params": jax.tree.map(lambda x: scale * x, params)}, ids)
+        return jnp.mean(out**2)
+
+    scales = jnp.array([0.9, 1.1])
+    together = jax.vmap(jax.grad(loss))(scales)
+    for a, b in zip(together, scales, strict=True):
+        np.testing.assert_allclose(a, jax.grad(loss)(b), rtol=1e-4)
+    mesh = jax.sharding.AbstractMesh((2,), ("data",))
+    assert encoder_module._parts(ROWS, LENGTH) == 4
+    with jax.sharding.use_abstract_mesh(mesh):
+        assert encoder_module._parts(ROWS, LENGTH) == 1
 
 
 def test_bfloat16_keeps_parameters_and_stays_near_float32():
