@@ -14,7 +14,7 @@ from mtl_jax.nn.dropout import drop, seed_of
 from mtl_jax.nn.flash import flash, readable
 
 # "mask": products and a block mask, on every device. "flash": `mtl_jax.nn.flash`, which stores no
-# [L, L] of anything; a GPU. "auto": flash where there is one GPU and it can read the rows.
+# [L, L] of anything; a GPU. "auto": flash where there is one NVIDIA GPU, of Ampere or later.
 KERNELS = ("auto", "mask", "flash")
 IN_CACHE = 800_000  # probabilities that a CPU works on at a time: 3 MB in float32
 
@@ -73,7 +73,12 @@ def attention(
 
 def _flash_suits(L: int, D: int) -> bool:
     # Of several devices each would run all rows: XLA does not divide such a kernel.
-    return jax.default_backend() == "gpu" and jax.device_count() == 1 and readable(L, D)
+    if jax.default_backend() != "gpu" or jax.device_count() > 1:
+        return False
+    capability = str(
+        getattr(jax.devices()[0], "compute_capability", "")
+    )  # "9.0"; AMD's has letters
+    return capability.replace(".", "").isdigit() and float(capability) >= 8 and readable(L, D)
 
 
 def by_flash(
