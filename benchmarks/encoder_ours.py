@@ -21,7 +21,6 @@ from benchmarks.recommender_ours import config_of
 from benchmarks.turns import serve
 from mtl_jax.adapt.hf_weights import load_encoder
 from mtl_jax.adapt.minilm import minilm_folder
-from mtl_jax.core.memory import give_back_large
 from mtl_jax.core.types import Array, Params
 from mtl_jax.data.packing import pack_tokens
 from mtl_jax.job import prepare_data
@@ -176,7 +175,6 @@ def prepare(name: str, half: bool = False) -> dict[str, Any]:
     arrays, weights = jax.device_put((arrays, jnp.asarray(o.weights)))
     entry = _forward if kind == "forward" else _train
     o.entries[name], memory = entry(config, o.params, run, arrays, weights)
-    give_back_large(memory.temp_size_in_bytes)  # as in training
     o.entries[name](1)
     began = time.perf_counter()
     peak = peak_mib(lambda: o.entries[name](1))

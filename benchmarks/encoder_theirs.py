@@ -110,12 +110,13 @@ def prepare(name: str, half: bool = False, fuse: bool = False) -> dict[str, Any]
     half: bfloat16 by autocast. fuse: `torch.compile` too.
     """
     (o,) = _open
+    padded = len(o.weights) * o.length < 2 * len(o.tokens)  # else groups are twice as fast
     ways = {
         f"{f'{n} groups' if n else 'padded to L'}{', compiled' * c}": _step(
             o, name == "train", n, c, half
         )
         for c, n in itertools.product((False, True) if fuse else (False,), (16, 8, 4, 0))
-        if not (c and n == 4)
+        if not (c and n == 4) and (n or padded)
     }
     variant, took, tried = tune(ways)
     o.chosen[name] = ways[variant]
