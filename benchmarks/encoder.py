@@ -7,7 +7,8 @@ MiniLM (real weights: vectors are compared first) and BERT-base (drawn weights),
 to L tokens, every second one with its plot. A training step is forward, backward of the sum of
 vectors times random numbers, AdamW; dropout 0.1 as the model says. Ours is packed with segments,
 as the training job does by default. Torch (sdpa) is at the fastest of: groups by length (and
-padded to L, unless that doubles the tokens), each eager and by torch.compile; on a GPU all of it in bfloat16.
+padded to L, unless that doubles the tokens), each eager and by torch.compile; on a GPU all of it
+in bfloat16.
 
 torch-<model>-L<L>-<forward|train>[-avx512]  torch's seconds over ours
 products-<model>-L<L>-train, roofline-...     our seconds over those of the texts' products at the
