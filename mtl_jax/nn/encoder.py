@@ -91,7 +91,7 @@ class Encoder(nn.Module):
             hidden = Embeddings(config, name="embeddings")(
                 jnp.asarray(ids), token_type_ids, rows, deterministic
             )
-        parts = _parts(*hidden.shape[:2], stop - start_layer)
+        parts = _parts(hidden.shape, stop - start_layer)
         layer = partial(
             _layer(config.remat, parts > 1),
             heads=config.heads,
@@ -123,11 +123,12 @@ class Encoder(nn.Module):
         return found.reshape(-1, *hidden.shape[1:])[: hidden.shape[0]]
 
 
-def _parts(B: int, L: int, layers: int) -> int:
-    """Slices in which rows [B, L] go through so many layers; 1 on GPUs and TPUs.
+def _parts(shape: tuple[int, ...], layers: int) -> int:
+    """Slices in which rows [B, L, H] go through so many layers; 1 on GPUs and TPUs.
 
     1 on a mesh too: parameters that are spread over it would be gathered in every slice.
     """
+    B, L = shape[:2]
     small = B * L * layers < SLICED
     if small or jax.default_backend() != "cpu" or ambient() is not None:
         return 1

@@ -379,9 +379,9 @@ def test_slices_map_over_lanes_and_stay_whole_on_a_mesh(monkeypatch):
     for a, b in zip(together, scales, strict=True):
         np.testing.assert_allclose(a, jax.grad(loss)(b), rtol=1e-4)
     mesh = jax.sharding.AbstractMesh((2,), ("data",))
-    assert encoder_module._parts(ROWS, LENGTH, 1) == 4
+    assert encoder_module._parts((ROWS, LENGTH), 1) == 4
     with jax.sharding.use_abstract_mesh(mesh):
-        assert encoder_module._parts(ROWS, LENGTH, 1) == 1
+        assert encoder_module._parts((ROWS, LENGTH), 1) == 1
 
 
 def test_bfloat16_keeps_parameters_and_stays_near_float32():
