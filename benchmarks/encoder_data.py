@@ -35,7 +35,7 @@ def cases(suite: str, quick: bool) -> tuple[Case, ...]:
         return (Case("minilm", 128, 32),)
     return (
         Case("minilm", 128, 128), Case("minilm", 512, 48), Case("bert", 128, 24),
-        Case("bert", 512, 8),
+        Case("bert", 512, 24),
     )  # fmt: skip
 
 
