@@ -75,10 +75,8 @@ def _flash_suits(L: int, D: int) -> bool:
     # Of several devices each would run all rows: XLA does not divide such a kernel.
     if jax.default_backend() != "gpu" or jax.device_count() > 1:
         return False
-    capability = str(
-        getattr(jax.devices()[0], "compute_capability", "")
-    )  # "9.0"; AMD's has letters
-    return capability.replace(".", "").isdigit() and float(capability) >= 8 and readable(L, D)
+    made = str(getattr(jax.devices()[0], "compute_capability", ""))  # "9.0"; AMD's has letters
+    return made.replace(".", "").isdigit() and float(made) >= 8 and readable(L, D)
 
 
 def by_flash(
@@ -131,11 +129,6 @@ def attend(
     if parts == 1:
         return _attend(query, key, value, allowed, rate, drop_key)
     rows = -(-B // min(parts, B))
-    parts = -(-B // rows)
-
-    def cut(x: Array) -> Array:
-        spare = [(0, parts * rows - B)] + [(0, 0)] * (x.ndim - 1)
-        return jnp.pad(x, spare).reshape(parts, rows, *x.shape[1:])
 
     def part(x: tuple[Array, dict[str, Array]]) -> Array:
         n, own = x
@@ -145,9 +138,16 @@ def attend(
     arrays = {"q": query, "k": key, "v": value}
     if allowed is not None:
         arrays["allowed"] = jnp.broadcast_to(allowed, (B, *allowed.shape[1:]))
-    cuts = {name: cut(x) for name, x in arrays.items()}
-    found = jax.lax.map(jax.checkpoint(part), (jnp.arange(parts), cuts))
-    return found.reshape(parts * rows, *query.shape[1:])[:B]
+    cuts = {name: cut(x, rows) for name, x in arrays.items()}
+    found = jax.lax.map(jax.checkpoint(part), (jnp.arange(len(cuts["q"])), cuts))
+    return found.reshape(-1, *query.shape[1:])[:B]
+
+
+def cut(x: Array, rows: int) -> Array:
+    """[B, ...] -> [slices, rows, ...], the last one filled up with zeros."""
+    parts = -(-len(x) // rows)
+    spare = [(0, parts * rows - len(x))] + [(0, 0)] * (x.ndim - 1)
+    return jnp.pad(x, spare).reshape(parts, rows, *x.shape[1:])
 
 
 def _attend(

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from mtl_jax.core.errors import UserError
 from mtl_jax.core.placement import ambient
 from mtl_jax.core.types import Array
-from mtl_jax.nn.attention import segments_of
+from mtl_jax.nn.attention import cut, segments_of
 from mtl_jax.nn.dropout import Dropout
 from mtl_jax.nn.encoder_config import MODEL_TYPES, EncoderConfig, check_ids, check_length
 from mtl_jax.nn.layers import DTYPES, KEPT, EncoderLayer, layer_norm, lookup
@@ -119,7 +119,8 @@ class Encoder(nn.Module):
         each = nn.scan(
             part, variable_broadcast="params", split_rngs={"params": False, "dropout": True}
         )
-        found = each(self, None, {name: _cut(x, parts) for name, x in batch.items()})[1]
+        size = -(-len(hidden) // parts)
+        found = each(self, None, {name: cut(x, size) for name, x in batch.items()})[1]
         return found.reshape(-1, *hidden.shape[1:])[: hidden.shape[0]]
 
 
@@ -133,13 +134,6 @@ def _parts(shape: tuple[int, ...], layers: int) -> int:
     if small or jax.default_backend() != "cpu" or ambient() is not None:
         return 1
     return -(-B // max(1, SLICE // L))
-
-
-def _cut(x: Array, parts: int) -> Array:
-    """[B, ...] -> [parts, rows, ...], filled up with zeros."""
-    rows = -(-x.shape[0] // parts)
-    spare = [(0, parts * rows - x.shape[0])] + [(0, 0)] * (x.ndim - 1)
-    return jnp.pad(x, spare).reshape(parts, rows, *x.shape[1:])
 
 
 def _layer(remat: str, sliced: bool) -> Any:

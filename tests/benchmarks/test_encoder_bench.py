@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks import encoder_ours as ours
-from benchmarks.encoder_data import groups, operations, rows
+from benchmarks.encoder_data import bytes_moved, groups, operations, rows
 from mtl_jax.nn.encoder import EncoderConfig, init_params
 
 LENGTHS = np.array([3, 9, 30, 5, 17])
@@ -46,3 +46,9 @@ def test_every_layout_gives_the_vectors_of_the_packed_one(name):
         assert computed >= LENGTHS.sum()
     np.testing.assert_allclose(found[1], found[0], atol=1e-5)
     assert np.ptp(found[0], axis=0).min() > 1e-3, "the texts differ"
+
+
+def test_bytes_of_a_step_by_hand():
+    by_tokens = (3 + 5) * 6 * 24 * 384 * 2  # tokens, layers, vectors of 384 in two bytes
+    parameters = 6 * (4 * 384 * 384 + 2 * 384 * 1536) + (30522 + 512) * 384
+    assert bytes_moved(np.array([3, 5]), "minilm", 2) == by_tokens + 28 * parameters

@@ -1,5 +1,7 @@
 """The kernels of attention against each other, on a CPU: Pallas interpreted."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,6 +75,19 @@ def test_a_mask_and_segments_are_both_heeded():
     allowed = np.asarray(both.allowed)[:, 0]
     np.testing.assert_array_equal(allowed[real], (same & real[:, None, :])[real])
     assert segments_of(None, None, (2, 32)).ids is None
+
+
+@pytest.mark.parametrize(
+    ("made", "devices", "suits"),
+    [("9.0", 1, True), ("7.5", 1, False), ("gfx90a", 1, False), ("9.0", 2, False)],
+)
+def test_auto_takes_flash_on_one_new_nvidia_gpu_alone(monkeypatch, made, devices, suits):
+    gpu = SimpleNamespace(compute_capability=made)
+    monkeypatch.setattr(attention_module.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(attention_module.jax, "devices", lambda: [gpu] * devices)
+    monkeypatch.setattr(attention_module.jax, "device_count", lambda: devices)
+    assert attention_module._flash_suits(96, 32) == suits
+    assert not attention_module._flash_suits(40, 32), "rows that it cannot read"
 
 
 def test_what_a_kernel_cannot_do_is_refused(states):
