@@ -1,10 +1,12 @@
 """Item tower: text, id, attributes -> one vector per distinct item of the batch."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from mtl_jax.core.types import Array, Batch
 from mtl_jax.data.schema import Schema
+from mtl_jax.nn.columns import SMALL, Rows, Weights, mean_row, shares, together
 from mtl_jax.nn.config import ModelConfig
 from mtl_jax.nn.dropout import Dropout
 
@@ -34,20 +36,34 @@ class ItemTower(nn.Module):
             parts.append(nn.Dense(d, dtype=dtype, name="text")(x))
         if c.item_id:
             parts.append((rows[:, :d] * keep[:, None]).astype(dtype))
-        for column in self.schema.item_categorical:
-            table = nn.Embed(column.size, d, dtype=dtype, name=f"cat_{column.name}")
-            parts.append(table(batch[f"items/cat_{column.name}"]))
-        if self.schema.n_tags:
-            tags = batch["items/tags"]  # [U, M], 0 = none
-            vectors = nn.Embed(self.schema.n_tags, d, dtype=dtype, name="tags")(tags)
-            some = (tags > 0).astype(dtype)[..., None]
-            parts.append(jnp.sum(vectors * some, 1) / jnp.maximum(jnp.sum(some, 1), 1.0))
-        if self.schema.item_dense:
-            parts.append(nn.Dense(d, dtype=dtype, name="dense")(batch["items/dense"].astype(dtype)))
-        x = sum(parts[1:], parts[0])
+        x = sum(parts, self._attributes(batch, dtype))
         x = nn.LayerNorm(dtype=dtype, name="norm")(x)
         h = Dropout(c.dropout)(x, deterministic)
         h = nn.Dense(d, dtype=dtype, name="out")(
             nn.gelu(nn.Dense(2 * d, dtype=dtype, name="in")(h))
         )
         return (x + h).astype(jnp.float32)
+
+    def _attributes(self, batch: Batch, dtype: jnp.dtype) -> Array:
+        """Categories, tags [U, M] (0 = none) and numbers; columns of few values as one product."""
+        d, s = self.config.width, self.schema
+        gathered, small = [], []
+        for column in s.item_categorical:
+            table = Rows(name=f"cat_{column.name}")(column.size, d)
+            ids = batch[f"items/cat_{column.name}"]
+            if column.size > SMALL:
+                gathered.append(jnp.take(table.astype(dtype), ids, axis=0, mode="clip"))
+            else:
+                small.append((jax.nn.one_hot(ids, column.size), table))
+        if s.n_tags:
+            table, tags = Rows(name="tags")(s.n_tags, d), batch["items/tags"]
+            if s.n_tags > SMALL:
+                gathered.append(mean_row(table.astype(dtype), tags))
+            else:
+                small.append((shares(tags, s.n_tags, dtype), table))
+        if s.item_dense:
+            numbers = batch["items/dense"]
+            kernel, bias = Weights(name="dense")(numbers.shape[-1], d)
+            small.append((numbers, kernel))
+            gathered.append(bias.astype(dtype))
+        return sum(gathered, together(small, dtype) if small else jnp.zeros(d, dtype))

@@ -71,8 +71,13 @@ class Towers(nn.Module):
         item_keep = self._keep(batch["items/warm"], "item", deterministic)
         user_keep = self._keep(batch["u_warm"], "user", deterministic)
         items = ItemTower(c, s, name="item")(item_rows, item_keep, text, batch, deterministic)
-        user, memory, told = UserTower(c, s, name="user")(
-            items, user_rows, user_keep, history_text, batch, deterministic
+        target = batch["item"]
+        item = jnp.take(items, target, axis=0)
+        others = []
+        if c.target_attention:
+            others.append((Attend(c.user_heads, d, c.dtype, name="target"), item))
+        user, seen, told = UserTower(c, s, name="user")(
+            items, user_rows, user_keep, history_text, batch, deterministic, others
         )
         context = Context(c, s, name="context")(batch)
         user = Gate(name="context_gate")(user, context)
@@ -81,12 +86,10 @@ class Towers(nn.Module):
             rep["interest"] = nn.Dense(s.n_categories, name="interest")(user)
         rep["item_bias"] = item_rows[:, d + 1] * item_keep
 
-        target = batch["item"]
         if text is not None:  # for heads that compare texts
             rep["target_text"] = jnp.take(text, target, axis=0)
             if s.other:
                 rep["other_text"] = jnp.take(text, batch["other"], axis=0)
-        item = jnp.take(items, target, axis=0)
         row_keep = jnp.take(item_keep, target)
         item_bias = jnp.take(item_rows[:, d], target) * row_keep * c.item_id
         user_bias = user_rows[:, d] * user_keep * c.user_id
@@ -103,10 +106,8 @@ class Towers(nn.Module):
         stacked = jnp.stack([found[k] for k in scores.SCORES if k in found], -1)
         fused, gate = scores.Fusion(c, name="fusion")(stacked, context, user)
         parts = [user, item, user * item, context, fused[:, None], stacked, *told]
-        if c.target_attention:
-            attended = batch["hist"][:, : c.attended or None] > 0
-            seen = Attend(c.user_heads, c.dtype, name="target")(item, memory, attended)
-            parts += [seen.astype(jnp.float32), item * seen]
+        for x in seen:
+            parts += [x.astype(jnp.float32), item * x]
         plain = [self._stats(batch, row_keep), batch["stats_user"]]
         if c.inputs == "plain":
             plain += self._item_columns(batch)

@@ -1,6 +1,7 @@
 """User tower: a transformer over the behaviour history, profile, statistics, id -> user vector."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -10,9 +11,9 @@ import jax.numpy as jnp
 from mtl_jax.core.types import Array, Batch
 from mtl_jax.data.schema import Schema
 from mtl_jax.nn.attention import glance
+from mtl_jax.nn.columns import Rows, Weights, few
 from mtl_jax.nn.config import ModelConfig
 from mtl_jax.nn.dropout import Dropout
-from mtl_jax.nn.primitives import product
 from mtl_jax.nn.ridge import Ridge
 
 HISTORY = ("hist", "hist_type", "hist_age", "hist_value")
@@ -58,60 +59,53 @@ class Memory(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Recall:
         d, dtype = x.shape[-1], jnp.dtype(self.dtype)
-        kernel, bias = _Dense(name="key_value")(d, 2 * d)
+        kernel, bias = Weights(name="key_value")(d, 2 * d)
         split = (2, self.heads, d // self.heads)
         return Recall(x, kernel.reshape(d, *split).astype(dtype), bias.reshape(split).astype(dtype))
 
 
 class Attend(nn.Module):
-    """One query a row [B, D] over a history with mask [B, H] -> [B, D]; zeros for an empty mask.
+    """One query a row [B, D] over a history -> [B, D]; zeros for an empty mask. See `attend`."""
+
+    heads: int
+    width: int
+    dtype: str
+
+    def setup(self) -> None:
+        """Two dense layers."""
+        self.query, self.out = (nn.Dense(self.width, dtype=jnp.dtype(self.dtype)) for _ in "qo")
+
+    def ask(self, query: Array, memory: Recall) -> Array:
+        """What is compared with the history's events: [B, N, D], a head each."""
+        q = self.query(query.astype(jnp.dtype(self.dtype)))
+        q = q.reshape(-1, self.heads, self.width // self.heads)
+        q = q / math.sqrt(self.width // self.heads)
+        return jnp.einsum("bnd,mnd->bnm", q, memory.kernel[:, 0])
+
+    def tell(self, mean: Array, memory: Recall, mask: Array) -> Array:
+        """[B, D] from the events' means [B, N, D] under what was asked."""
+        out = jnp.einsum("bnm,mnd->bnd", mean, memory.kernel[:, 1]) + memory.bias[1]
+        return self.out(out.reshape(-1, self.width)) * jnp.any(mask > 0, -1, keepdims=True)
+
+
+def attend(asking: Sequence[tuple[Attend, Array]], memory: Recall, mask: Array) -> list[Array]:
+    """What each of (Attend, query [B, D]) reads in a history with mask [B, H]: [B, D] each.
 
     One vector asks, so keys and values of all events are never made: q . (W x) = (W' q) . x, and
     the weighted mean of W x is W times the weighted mean of x. The keys' bias, the same for all
-    events, falls out of the softmax.
+    events, falls out of the softmax. All queries go over the history together.
     """
-
-    heads: int
-    dtype: str
-
-    @nn.compact
-    def __call__(self, query: Array, memory: Recall, mask: Array) -> Array:
-        x = memory.x
-        d, dtype = query.shape[-1], jnp.dtype(self.dtype)
-        q = nn.Dense(d, dtype=dtype, name="query")(query.astype(dtype))
-        q = q.reshape(-1, self.heads, d // self.heads)
-        q = q / math.sqrt(d // self.heads)
-        asked = jnp.einsum("bnd,mnd->bnm", q, memory.kernel[:, 0])
-        mean = glance(asked, x, mask > 0)
-        out = jnp.einsum("bnm,mnd->bnd", mean, memory.kernel[:, 1]) + memory.bias[1]
-        known = jnp.any(mask > 0, -1, keepdims=True)
-        return nn.Dense(d, dtype=dtype, name="out")(out.reshape(-1, d)) * known
-
-
-class _Rows(nn.Module):
-    """The parameters of an `nn.Embed`."""
-
-    @nn.compact
-    def __call__(self, n: int, d: int) -> Array:
-        init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
-        return self.param("embedding", init, (n, d), jnp.float32)
-
-
-class _Dense(nn.Module):
-    """The parameters of an `nn.Dense`."""
-
-    @nn.compact
-    def __call__(self, n: int, d: int) -> tuple[Array, Array]:
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (n, d), jnp.float32)
-        return kernel, self.param("bias", nn.initializers.zeros, (d,), jnp.float32)
+    asked = jnp.concatenate([a.ask(query, memory) for a, query in asking], 1)
+    means = jnp.split(glance(asked, memory.x, mask > 0), len(asking), 1)
+    return [a.tell(mean, memory, mask) for (a, _), mean in zip(asking, means, strict=True)]
 
 
 class UserTower(nn.Module):
     """What the user is before any target item is known.
 
     items [U, D] and rows [B, >=D] (id rows), keep [B] (0 hides the id). Returns the user vector
-    [B, D], the attended history for target attention, and (`ridge_heads`)
-    what the closed-form model says of the row's item: predictions and variances, [B, N] each.
+    [B, D], what `others` read in the history, and (`ridge_heads`) what the closed-form model says
+    of the row's item: predictions and variances, [B, N] each.
     """
 
     config: ModelConfig
@@ -126,7 +120,8 @@ class UserTower(nn.Module):
         history_text: Array | None,
         batch: Batch,
         deterministic: bool,
-    ) -> tuple[Array, Recall, list[Array]]:
+        others: Sequence[tuple[Attend, Array]] = (),
+    ) -> tuple[Array, list[Array], list[Array]]:
         c, d = self.config, self.config.width
         dtype = jnp.dtype(c.dtype)
         recent = {k: batch[k][:, : c.attended or None] for k in HISTORY if k in batch}
@@ -134,13 +129,14 @@ class UserTower(nn.Module):
         mask = (hist > 0).astype(dtype)
         x = jnp.take(items, hist, axis=0).astype(dtype)
         types = self.schema.history_types
-        # An embedding of the type and a dense layer of the age as one product: their gradients are
-        # then one as well, and no scatter.
-        of_type, (of_age, bias) = _Rows(name="type")(types, d), _Dense(name="age")(2, d)
+        # An embedding of the type and a dense layer of the age as one product, and so their
+        # gradients: no scatter, and no sum over all events for the bias.
+        of_type, (of_age, bias) = Rows(name="type")(types, d), Weights(name="age")(2, d)
         age = recent["hist_age"].astype(dtype)[..., None]  # log1p(hours) before the row
-        seen = [jax.nn.one_hot(recent["hist_type"], types, dtype=dtype), age, jnp.exp(-age)]
-        kernel = jnp.concatenate([of_type, of_age]).astype(dtype)
-        x = x + product(jnp.concatenate(seen, -1), kernel) + bias.astype(dtype)
+        event = [jax.nn.one_hot(recent["hist_type"], types, dtype=dtype), age, jnp.exp(-age)]
+        event.append(jnp.ones_like(age))
+        kernel = jnp.concatenate([of_type, of_age, bias[None]]).astype(dtype)
+        x = x + few(jnp.concatenate(event, -1), kernel)
         if "hist_value" in batch:
             value = nn.Dense(d, dtype=dtype, use_bias=False, name="value")
             x = x + value(recent["hist_value"].astype(dtype))
@@ -150,7 +146,8 @@ class UserTower(nn.Module):
             x = Block(c.user_heads, c.dropout, c.dtype, name=f"layer_{n}")(x, mask, deterministic)
         profile = self._profile(rows, keep, history_text, batch, dtype)
         memory = Memory(c.user_heads, c.dtype, name="memory")(x)
-        summary = Attend(c.user_heads, c.dtype, name="pool")(profile, memory, mask)
+        pool = Attend(c.user_heads, d, c.dtype, name="pool")
+        summary, *seen = attend([(pool, profile), *others], memory, mask)
         # Drawn to zero where little is known, so that the number of events is not erased.
         mean = jnp.einsum("bhd,bh->bd", x, mask) / (jnp.sum(mask, 1) + PSEUDO_EVENTS)[:, None]
         parts = [summary, mean, profile]
@@ -167,7 +164,7 @@ class UserTower(nn.Module):
         h = nn.Dense(d, dtype=dtype, name="out")(
             nn.gelu(nn.Dense(2 * d, dtype=dtype, name="in")(h))
         )
-        return (u + h).astype(jnp.float32), memory, told
+        return (u + h).astype(jnp.float32), seen, told
 
     def _profile(
         self, rows: Array, keep: Array, history_text: Array | None, batch: Batch, dtype: jnp.dtype

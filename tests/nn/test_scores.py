@@ -48,6 +48,19 @@ def test_content_of_an_item_without_text_is_finite():
     assert np.isfinite(grad).all()
 
 
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_pairs_are_products_of_rows(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(scores, "IN_CACHE", 2 * H * 8)  # two rows at a time, the last one alone
+    rows, table = (RNG.normal(size=(n, 8)).astype(np.float32) for n in (B, U))
+    index, g = RNG.integers(0, U, (B, H)), RNG.normal(size=(B, H)).astype(np.float32)
+    found, back = jax.vjp(lambda r, t: scores.pairs(r, t, index), rows, table)
+    wanted, right = jax.vjp(lambda r, t: jnp.einsum("bd,bhd->bh", r, t[index]), rows, table)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    for a, b in zip(back(g), right(g), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
 def test_interest_is_the_log_probability_of_the_items_category():
     logits = RNG.normal(size=(B, C)).astype(np.float32)
     category = np.array([1, 5, 0, 2, 2])
