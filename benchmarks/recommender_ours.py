@@ -231,7 +231,8 @@ def program(o: Open, batch: dict[str, HostArray]) -> Any:
     if key not in o.compiled:
         out = (jax.tree.map(lambda x: x.sharding, o.state), replicated(o.job.mesh))
         made = jax.jit(o.step, donate_argnums=0, out_shardings=out)
-        found = made.lower(o.state, put_batch(o.job.mesh, batch)).compile()
+        options = o.job.model.compiler_options(batch)
+        found = made.lower(o.state, put_batch(o.job.mesh, batch)).compile(options)
         needs = found.memory_analysis()
         if needs is not None and jax.default_backend() == "cpu":
             give_back_large(needs.temp_size_in_bytes)

@@ -130,10 +130,14 @@ def _parts(shape: tuple[int, ...], layers: int) -> int:
     1 on a mesh too: parameters that are spread over it would be gathered in every slice.
     """
     B, L = shape[:2]
-    small = B * L * layers < SLICED
-    if small or jax.default_backend() != "cpu" or ambient() is not None:
+    if is_whole(B * L, layers) or jax.default_backend() != "cpu" or ambient() is not None:
         return 1
     return -(-B // max(1, SLICE // L))
+
+
+def is_whole(tokens: int, layers: int) -> bool:
+    """Whether a batch of so many tokens is small enough to go through so many layers at once."""
+    return tokens * layers < SLICED
 
 
 def _layer(remat: str, sliced: bool) -> Any:

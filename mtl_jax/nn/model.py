@@ -4,6 +4,7 @@ Batch arrays are [S, ...], S data shards. The modules of `towers.py` are written
 vmapped over S; tables are gathered once for all shards.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -15,9 +16,10 @@ from mtl_jax.core.placement import by_shard, whole
 from mtl_jax.core.rng import key_for
 from mtl_jax.core.task_spec import TaskSpec
 from mtl_jax.core.types import Array, Batch, HostArray, Params
+from mtl_jax.core.xla import for_long_products
 from mtl_jax.data.schema import Schema
 from mtl_jax.nn.config import ModelConfig
-from mtl_jax.nn.encoder import Encoder, EncoderConfig
+from mtl_jax.nn.encoder import Encoder, EncoderConfig, is_whole
 from mtl_jax.nn.pooling import pool, pool_rows
 from mtl_jax.nn.towers import Heads, LabelStats, Outputs, Representation, Towers
 from mtl_jax.nn.trunks import reached_heads
@@ -48,6 +50,14 @@ class Model:
     def reached_heads(self) -> tuple[str, ...]:
         """Tasks whose heads are not theirs alone, see `trunks.reached_heads`."""
         return reached_heads(self.config)
+
+    def compiler_options(self, batch: Mapping[str, Any]) -> dict[str, str | bool] | None:
+        """What a step for such a batch is compiled with (`mtl_jax.core.xla`), if anything."""
+        if self.encoder is None:
+            return None
+        tokens = math.prod(batch["text/ids"].shape[-2:])
+        whole = is_whole(tokens, self.encoder.layers - self.cut)
+        return for_long_products(tokens) if whole else None
 
     def init(self, key: Array, batch: Batch, encoder: Params | None) -> dict[str, Params]:
         """Parameters for a batch of one accumulation slice; `encoder` is the trainable part."""

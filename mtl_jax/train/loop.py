@@ -125,7 +125,7 @@ def _start(
     if meta:
         run = _as_started(run, meta)
         check_same(run.workdir, meta, run.meta)
-    programs = Programs(run.step, run.mesh, abstract(run.create))
+    programs = Programs(run.step, run.mesh, abstract(run.create), run.model.compiler_options)
     if (latest or 0) < run.total and not meta.get("progress", {}).get("stopped"):
         programs.ahead(run.stream.batch(latest or 0))
     run.startup.lap("model")

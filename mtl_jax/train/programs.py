@@ -27,6 +27,8 @@ Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 class Programs:
     """One compiled step per shapes of a batch; state: its shapes, dtypes and shardings.
 
+    options: what a step for such a batch is compiled with, see `Model.compiler_options`.
+
     The state stays as it is placed; the metrics are whole on every device, so that each process
     can read them.
     """
@@ -34,6 +36,7 @@ class Programs:
     step: Step
     mesh: Mesh
     state: TrainState
+    options: Callable[[HostBatch], Any] = lambda batch: None
     seconds: dict[Shapes, float] = field(default_factory=dict)  # that compiling took
     _found: dict[Shapes, "Future[Any]"] = field(default_factory=dict)
 
@@ -74,7 +77,7 @@ class Programs:
     def _compile(self, like: dict[str, Any]) -> Any:
         out = (jax.tree.map(lambda x: x.sharding, self.state), replicated(self.mesh))
         step = jax.jit(self.step, donate_argnums=0, out_shardings=out)
-        compiled = step.lower(self.state, like).compile()
+        compiled = step.lower(self.state, like).compile(self.options(like))
         needs = compiled.memory_analysis()
         if needs is not None and jax.default_backend() == "cpu":
             give_back_large(needs.temp_size_in_bytes)

@@ -1,4 +1,4 @@
-"""Rows are copied by vectors."""
+"""Rows are copied by vectors; what a program asks of the compiler."""
 
 import os
 import platform
@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
-from mtl_jax.core.xla import LOOPS, keep_loops
+from mtl_jax.core import xla
+from mtl_jax.core.xla import LIBRARY, LOOPS, keep_loops
 
 GATHER = """
 import sys
@@ -41,3 +44,33 @@ def test_what_the_user_said_stands(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("XLA_FLAGS", given)
         keep_loops()
         assert os.environ["XLA_FLAGS"] == wanted
+
+
+@pytest.mark.parametrize(
+    ("flags", "asked", "wanted"),
+    [
+        ("fma avx2", "", {LIBRARY: ""}),
+        ("fma avx2 avx512f", "", None),
+        ("neon", "", None),
+        ("fma avx2", f"--{LIBRARY}=LIBRARY_FUSION_TYPE_DOT", None),
+    ],
+)
+def test_long_products_leave_the_library_where_it_is_slow(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    flags: str,
+    asked: str,
+    wanted: dict[str, str] | None,
+) -> None:
+    (tmp_path / "info").write_text(f"model name : x\nflags : {flags}\n")
+    monkeypatch.setattr(xla, "INFO", tmp_path / "info")
+    monkeypatch.setenv("XLA_FLAGS", asked)
+    assert xla.for_long_products(xla.MANY) == wanted
+    assert xla.for_long_products(xla.MANY - 1) is None
+
+
+def test_the_option_is_known_to_the_compiler() -> None:
+    x = jax.ShapeDtypeStruct((512, 384), "float32"), jax.ShapeDtypeStruct((384, 384), "float32")
+    made = jax.jit(jnp.matmul).lower(*x)
+    assert "ynn_fusion" in made.compile().as_text(), "does XLA still use it? see core/xla.py"
+    assert "ynn_fusion" not in made.compile({LIBRARY: ""}).as_text()

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,7 @@ from mtl_jax.core.trees import map_by_path, paths
 from mtl_jax.data.batch import BatchConfig
 from mtl_jax.data.plan import spread
 from mtl_jax.nn.config import ModelConfig
+from mtl_jax.nn.model import Model
 from mtl_jax.nn.towers import PENALTIES
 from mtl_jax.tasks.task import loss_sums
 from mtl_jax.tasks.three_part import three_part
@@ -380,3 +383,20 @@ def test_a_trunks_penalty_is_added_to_the_mean_loss_of_its_tasks_in_the_training
     params, tables = drawn_state(job)
     out = jax.eval_shape(job.evaluator()._forward, params, tables, batch_of(job, np.arange(ROWS)))
     assert set(out["tasks"]) == set(names)
+
+
+def test_a_step_is_compiled_for_the_tokens_that_go_through_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mtl_jax.nn.model.for_long_products", lambda rows: {"rows": str(rows)})
+
+    def options(rows: int, cut: int) -> Any:
+        model: Any = SimpleNamespace(encoder=SimpleNamespace(layers=6), cut=cut)
+        return Model.compiler_options(model, {"text/ids": np.zeros((2, 3, rows, 64))})
+
+    assert options(128, 5) == {"rows": "8192"}
+    assert options(511, 5) == {"rows": "32704"}
+    assert options(512, 5) is None, "by slices"
+    assert options(128, 0) is None, "six layers"
+    frozen: Any = SimpleNamespace(encoder=None, cut=0)
+    assert Model.compiler_options(frozen, {}) is None
