@@ -131,7 +131,7 @@ class Job:
         }  # fmt: skip
         return Run(
             self.model, self.stream, c.train, self.mesh, step, create, steps, self.workdir, meta,
-            self.startup,
+            self.startup, self.model.compiler_options,
         )  # fmt: skip
 
     def lane(self) -> tuple[FirstOf, StepOf]:

@@ -28,7 +28,7 @@ from mtl_jax.train.lock import locked
 from mtl_jax.train.mesh import batch_devices, put_batch
 from mtl_jax.train.monitor import check_monitor, higher, monitored
 from mtl_jax.train.preemption import Preempted, Preemption
-from mtl_jax.train.programs import Programs
+from mtl_jax.train.programs import HostBatch, Programs
 from mtl_jax.train.startup import Startup
 from mtl_jax.train.state import TrainState
 from mtl_jax.train.step import Step
@@ -68,7 +68,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Run:
-    """All that the loop needs, made once."""
+    """All that the loop needs, made once. options: see `mtl_jax.train.programs.Programs`."""
 
     model: Model
     stream: TrainStream
@@ -80,6 +80,7 @@ class Run:
     workdir: Path
     meta: dict[str, Any]
     startup: Startup = field(default_factory=Startup)
+    options: Callable[[HostBatch], Any] = lambda batch: None
 
     def evaluates_at(self, step: int) -> bool:
         """Whether the model is evaluated after `step` steps."""
@@ -125,7 +126,7 @@ def _start(
     if meta:
         run = _as_started(run, meta)
         check_same(run.workdir, meta, run.meta)
-    programs = Programs(run.step, run.mesh, abstract(run.create), run.model.compiler_options)
+    programs = Programs(run.step, run.mesh, abstract(run.create), run.options)
     if (latest or 0) < run.total and not meta.get("progress", {}).get("stopped"):
         programs.ahead(run.stream.batch(latest or 0))
     run.startup.lap("model")
