@@ -208,13 +208,8 @@ def batch_sharding(mesh: Mesh, keys: Iterable[str]) -> dict[str, NamedSharding]:
     return {k: by_shard if k.startswith("uniq/") else by_row for k in keys}
 
 
-def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-    """The batch on the mesh: data shards over data x fsdp.
-
-    Of one CPU it is what it was: a program takes numpy's arrays, with less ado than `device_put`.
-    """
-    if mesh.size == 1 and mesh.devices.flat[0].platform == "cpu":
-        return batch
+def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """The batch on the mesh: data shards over data x fsdp."""
     place = batch_sharding(mesh, batch)
     if replicated(mesh).is_fully_addressable:
         return jax.device_put(batch, place)
