@@ -7,7 +7,7 @@ import jax
 
 NAME = "xla_backend_extra_options"
 LOOPS = f"--{NAME}=xla_cpu_disable_loop_unrolling"
-MANY = 4096
+MANY = 4096  # rows of a product from which Eigen was the faster one
 INFO = Path("/proc/cpuinfo")
 LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
 

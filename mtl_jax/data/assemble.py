@@ -107,16 +107,9 @@ class Assembler:
         age = np.where(known, (time[:, None] - when) / HOUR, 0.0).astype(np.float32)
         return Rows(
             user, item, time, seen, kind, np.log1p(np.maximum(age, 0.0)),
-            self._history_values(there, at),
+            self.data.history_values(np.where(there, h["row"][at] if len(h["row"]) else -1, -1)),
             stats, context, labels or {}, masks or {}, other=other,
         )  # fmt: skip
-
-    def _history_values(self, there: HostArray, at: HostArray) -> HostArray:
-        """Of the events `at` in the pool, where they are there; [..., 0] where none are asked."""
-        if not self.data.schema.history_values:
-            return np.zeros((*at.shape, 0), np.float32)
-        row = self.data.history["row"]
-        return self.data.history_values(np.where(there, row[at] if len(row) else -1, -1))
 
     def shape_of(self, rows: Rows, candidates: list[HostArray], parts: tuple[int, int]) -> Shape:
         """The smallest shape that holds these rows."""

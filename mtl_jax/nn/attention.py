@@ -176,7 +176,7 @@ def glance(asked: Array, x: Array, keep: Array) -> Array:
     """Softmax of asked . x over a history, and x's mean under it.
 
     The gradient of x is 2 N outer products a row, written out: a CPU has small products of many
-    rows at a quarter of the speed. What they are made of is finished first: fused with it, each
+    rows at an eighth of its peak. What they are made of is finished first: fused with it, each
     element of it would be computed anew for every element of the gradient.
 
     Args:

@@ -36,7 +36,7 @@ class ItemTower(nn.Module):
             parts.append(nn.Dense(d, dtype=dtype, name="text")(x))
         if c.item_id:
             parts.append((rows[:, :d] * keep[:, None]).astype(dtype))
-        x = sum(parts, self._attributes(batch, dtype))
+        x = sum(parts, self._attributes(len(rows), batch, dtype))
         x = nn.LayerNorm(dtype=dtype, name="norm")(x)
         h = Dropout(c.dropout)(x, deterministic)
         h = nn.Dense(d, dtype=dtype, name="out")(
@@ -44,7 +44,7 @@ class ItemTower(nn.Module):
         )
         return (x + h).astype(jnp.float32)
 
-    def _attributes(self, batch: Batch, dtype: jnp.dtype) -> Array:
+    def _attributes(self, U: int, batch: Batch, dtype: jnp.dtype) -> Array:
         """Categories, tags [U, M] (0 = none) and numbers; columns of few values as one product."""
         d, s = self.config.width, self.schema
         gathered, small = [], []
@@ -66,4 +66,4 @@ class ItemTower(nn.Module):
             kernel, bias = Weights(name="dense")(numbers.shape[-1], d)
             small.append((numbers, kernel))
             gathered.append(bias.astype(dtype))
-        return sum(gathered, together(small, dtype) if small else jnp.zeros(d, dtype))
+        return sum(gathered, together(small, dtype) if small else jnp.zeros((U, d), dtype))

@@ -56,8 +56,8 @@ class Model:
         if self.encoder is None:
             return None
         tokens = math.prod(batch["text/ids"].shape[-2:])
-        whole = is_whole(tokens, self.encoder.layers - self.cut)
-        return for_long_products(tokens) if whole else None
+        at_once = is_whole(tokens, self.encoder.layers - self.cut)
+        return for_long_products(tokens) if at_once else None
 
     def init(self, key: Array, batch: Batch, encoder: Params | None) -> dict[str, Params]:
         """Parameters for a batch of one accumulation slice; `encoder` is the trainable part."""

@@ -73,7 +73,8 @@ class Attend(nn.Module):
 
     def setup(self) -> None:
         """Two dense layers."""
-        self.query, self.out = (nn.Dense(self.width, dtype=jnp.dtype(self.dtype)) for _ in "qo")
+        self.query = nn.Dense(self.width, dtype=jnp.dtype(self.dtype))
+        self.out = nn.Dense(self.width, dtype=jnp.dtype(self.dtype))
 
     def ask(self, query: Array, memory: Recall) -> Array:
         """What is compared with the history's events: [B, N, D], a head each."""

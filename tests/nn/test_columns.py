@@ -1,5 +1,7 @@
 """Columns of few values as products against flax's own embeddings and dense layers."""
 
+from dataclasses import replace
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -44,26 +46,36 @@ def test_the_mean_of_rows_and_its_weights() -> None:
     np.testing.assert_allclose(weighed, wanted, rtol=1e-5, atol=1e-6)
 
 
+SCHEMA = Schema(
+    n_users=3,
+    n_items=9,
+    labels=(),
+    positive="",
+    category="",
+    item_categorical=(),
+    user_categorical=(),
+    context=(),
+    n_tags=0,
+    tag_width=3,
+    item_dense=(),
+    user_dense=(),
+    statistics=(),
+    history_types=2,
+)
+
+
+def test_an_item_of_nothing_is_still_one_row_each() -> None:
+    tower = item_tower.ItemTower(ModelConfig(width=D, item_id=False), SCHEMA)
+    args = (np.ones((U, D), np.float32), np.ones(U, np.float32), None, {}, True)
+    assert tower.init_with_output(jax.random.PRNGKey(0), *args)[0].shape == (U, D)
+
+
 @pytest.mark.parametrize("tags", [0, V])
 def test_an_item_is_the_same_by_product_and_gathered(
     monkeypatch: pytest.MonkeyPatch, tags: int
 ) -> None:
-    schema = Schema(
-        n_users=3,
-        n_items=9,
-        labels=(),
-        positive="",
-        category="",
-        item_categorical=(Categorical("genre", 7), Categorical("star", 8)),
-        user_categorical=(),
-        context=(),
-        n_tags=tags,
-        tag_width=3,
-        item_dense=("year", "price"),
-        user_dense=(),
-        statistics=(),
-        history_types=2,
-    )
+    both_sizes = (Categorical("genre", 7), Categorical("star", 8))
+    schema = replace(SCHEMA, n_tags=tags, item_categorical=both_sizes, item_dense=("year", "price"))
     batch = {
         "items/cat_genre": RNG.integers(0, 7, U),
         "items/cat_star": RNG.integers(0, 8, U),
