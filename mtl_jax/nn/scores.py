@@ -45,7 +45,7 @@ def pairs(rows: Array, table: Array, index: Array) -> Array:
         own, at = x
         return jnp.einsum("bd,bhd->bh", own, jnp.take(table, at, axis=0, mode="clip"))
 
-    parts = max(1, -(-index.size * table.shape[1] // IN_CACHE))
+    parts = -(-index.size * table.shape[1] // IN_CACHE)
     size = -(-len(rows) // min(parts, len(rows)))
     found = jax.lax.map(some, (cut(rows, size), cut(index, size)))
     return found.reshape(-1, index.shape[1])[: len(rows)]

@@ -61,11 +61,6 @@ def test_pairs_are_products_of_rows(monkeypatch: pytest.MonkeyPatch, backend: st
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
-def test_no_history_is_no_pair() -> None:
-    none = np.zeros((B, 0), np.int32)
-    assert scores.pairs(np.ones((B, 8)), np.ones((U, 8)), none).shape == (B, 0)
-
-
 def test_interest_is_the_log_probability_of_the_items_category():
     logits = RNG.normal(size=(B, C)).astype(np.float32)
     category = np.array([1, 5, 0, 2, 2])
