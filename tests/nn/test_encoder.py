@@ -228,7 +228,7 @@ def test_remat_keeps_less_and_gives_the_same_gradient():
     one = jax.jit(jax.grad(partial(loss, config=BERT)))(params)
     for name in REMAT:
         config = replace(BERT, remat=name)
-        _, pull = jax.vjp(partial(loss, config=config), params)
+        pull = jax.eval_shape(lambda p, f=partial(loss, config=config): jax.vjp(f, p)[1], params)
         kept[name] = sum(x.size for x in jax.tree.leaves(pull))
         two = jax.jit(jax.grad(partial(loss, config=config)))(params)
         for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
@@ -271,10 +271,8 @@ def found_by(config, sliced, monkeypatch, *, key=None, cut=0, mask=None, segment
     return jax.jit(jax.value_and_grad(loss, has_aux=True))(above)
 
 
-@pytest.mark.parametrize("remat", REMAT)
 @pytest.mark.parametrize("kind", ["segments", "mask", "all", "cut"])
-def test_slices_of_rows_give_the_same(monkeypatch, kind, remat):
-    config = replace(BERT, remat=remat)
+def test_slices_of_rows_give_the_same(monkeypatch, kind):
     rows = np.sort(np.random.default_rng(7).integers(0, 4, (ROWS, LENGTH)), 1)
     given = {
         "segments": {"segments": rows},
@@ -282,11 +280,12 @@ def test_slices_of_rows_give_the_same(monkeypatch, kind, remat):
         "all": {},
         "cut": {"segments": rows, "cut": 1},
     }[kind]
-    whole = found_by(config, False, monkeypatch, **given)
-    parts = found_by(config, True, monkeypatch, **given)
-    assert jax.tree.structure(whole) == jax.tree.structure(parts)
-    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
-        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5)
+    whole = found_by(BERT, False, monkeypatch, **given)
+    for remat in REMAT:
+        parts = found_by(replace(BERT, remat=remat), True, monkeypatch, **given)
+        assert jax.tree.structure(whole) == jax.tree.structure(parts)
+        for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
+            np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5, err_msg=remat)
 
 
 def test_slices_drop_apart_and_again_the_same(monkeypatch):
@@ -375,9 +374,9 @@ def test_slices_map_over_lanes_and_stay_whole_on_a_mesh(monkeypatch):
         return jnp.mean(out**2)
 
     scales = jnp.array([0.9, 1.1])
-    together = jax.vmap(jax.grad(loss))(scales)
+    together, alone = jax.jit(jax.vmap(jax.grad(loss)))(scales), jax.jit(jax.grad(loss))
     for a, b in zip(together, scales, strict=True):
-        np.testing.assert_allclose(a, jax.grad(loss)(b), rtol=1e-4)
+        np.testing.assert_allclose(a, alone(b), rtol=1e-4)
     mesh = jax.sharding.AbstractMesh((2,), ("data",))
     assert encoder_module._parts((ROWS, LENGTH), 1) == 4
     with jax.sharding.use_abstract_mesh(mesh):
