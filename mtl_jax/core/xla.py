@@ -35,13 +35,12 @@ def for_long_products(rows: int) -> dict[str, str | bool] | None:
       None leaves XLA's own: on other devices, and where XLA_FLAGS speak of it.
     """
     asked = LIBRARY in os.environ.get("XLA_FLAGS", "")
-    if rows < MANY or jax.default_backend() != "cpu" or asked or not avx2_alone():
+    if rows < MANY or jax.default_backend() != "cpu" or asked or not _avx2_alone():
         return None
     return {LIBRARY: ""}
 
 
-def avx2_alone() -> bool:
-    """Whether this machine has AVX2 and no AVX-512; False where the system does not tell."""
+def _avx2_alone() -> bool:
     if not INFO.is_file():
         return False
     lines = INFO.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -7,7 +7,6 @@ Parameters, a plain dict (kernels are [in, out]; see `mtl_jax.adapt.hf_weights` 
   pooler:     {kernel [H, H], bias}, where the model has one; read by `mtl_jax.nn.pooling` only.
 """
 
-import math
 from functools import partial
 from typing import Any
 
@@ -18,7 +17,6 @@ import jax.numpy as jnp
 from mtl_jax.core.errors import UserError
 from mtl_jax.core.placement import ambient
 from mtl_jax.core.types import Array
-from mtl_jax.core.xla import avx2_alone
 from mtl_jax.nn.attention import cut, segments_of
 from mtl_jax.nn.dropout import Dropout
 from mtl_jax.nn.encoder_config import MODEL_TYPES, EncoderConfig, check_ids, check_length
@@ -28,14 +26,9 @@ __all__ = ["MODEL_TYPES", "Encoder", "EncoderConfig", "check_ids", "init_params"
 
 # On a CPU a batch of so many tokens times layers goes through its layers by slices of rows, whose
 # temporaries (50 kB a token and layer of MiniLM in training) are used again. Below, a whole batch
-# is no slower; above, MiniLM's six layers train in .55 to .65 of the time. Without AVX-512 a batch
-# is whole for longer, for the sake of `mtl_jax.core.xla.for_long_products`.
-SLICED = 8_192
-SLICED_AVX2 = 32_768
+# is up to a sixth faster; above, MiniLM's six layers train in .55 to .65 of the time.
+SLICED = 32_768
 SLICE = 1024  # tokens, or one row
-# Below so many tokens times layers the results of all dense products of a slice are kept for the
-# backward pass (14 kB a token and layer of MiniLM); from it on, a third of them: 6 % slower.
-ROOMY = 65_536
 
 
 class Encoder(nn.Module):
@@ -59,9 +52,8 @@ class Encoder(nn.Module):
     ) -> Array:
         """Encode rows of tokens, on a CPU a large batch slice by slice.
 
-        Of a slice's layers the backward pass finds the products of its dense layers (of a very
-        large batch the input, what attention gave and the two products back to the width) and
-        computes the rest anew; or what `remat` says.
+        Of a slice's layers the backward pass finds the input, what attention gave and the two
+        products back to the width, and computes the rest anew; or what `remat` says.
 
         Args:
           ids: int [B, L]; may be None when `hidden` is given.
@@ -101,7 +93,7 @@ class Encoder(nn.Module):
             )
         parts = _parts(hidden.shape, stop - start_layer)
         layer = partial(
-            _layer(config.remat, parts > 1, math.prod(hidden.shape[:2]) * (stop - start_layer)),
+            _layer(config.remat, parts > 1),
             heads=config.heads,
             ffn=config.ffn,
             activation=config.activation,
@@ -145,22 +137,18 @@ def _parts(shape: tuple[int, ...], layers: int) -> int:
 
 def is_whole(tokens: int, layers: int) -> bool:
     """Whether a batch of so many tokens is small enough to go through so many layers at once."""
-    return tokens * layers < (SLICED_AVX2 if avx2_alone() else SLICED)
+    return tokens * layers < SLICED
 
 
-def _layer(remat: str, sliced: bool, size: int) -> Any:
-    """EncoderLayer, keeping for the backward pass what EncoderConfig.remat says; see `ROOMY`.
-
-    size: tokens of the batch times layers.
-    """
+def _layer(remat: str, sliced: bool) -> Any:
+    """EncoderLayer, keeping for the backward pass what EncoderConfig.remat says; see `SLICED`."""
     if remat == "none" and not sliced:
         return EncoderLayer
     policies = jax.checkpoint_policies
-    products = policies.dots_with_no_batch_dims_saveable
     keep = {
-        "none": products if size < ROOMY else policies.save_only_these_names(KEPT),
+        "none": policies.save_only_these_names(KEPT),
         "layers": policies.nothing_saveable,
-        "activations": products,
+        "activations": policies.dots_with_no_batch_dims_saveable,
     }
     return nn.remat(EncoderLayer, static_argnums=(3,), policy=keep[remat], prevent_cse=not sliced)
 

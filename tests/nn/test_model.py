@@ -389,7 +389,6 @@ def test_a_step_is_compiled_for_the_tokens_that_go_through_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("mtl_jax.nn.model.for_long_products", lambda rows: {"rows": str(rows)})
-    monkeypatch.setattr("mtl_jax.nn.encoder.avx2_alone", lambda: True)
 
     def options(rows: int, cut: int) -> Any:
         model: Any = SimpleNamespace(encoder=SimpleNamespace(layers=6), cut=cut)
@@ -401,6 +400,3 @@ def test_a_step_is_compiled_for_the_tokens_that_go_through_at_once(
     assert options(128, 0) is None, "six layers"
     frozen: Any = SimpleNamespace(encoder=None, cut=0)
     assert Model.compiler_options(frozen, {}) is None
-    monkeypatch.setattr("mtl_jax.nn.encoder.avx2_alone", lambda: False)
-    assert options(127, 5) == {"rows": "8128"}
-    assert options(128, 5) is None
