@@ -18,6 +18,7 @@ from benchmarks.embedding_data import WIDTH, HostArray, World, batches, table, w
 from benchmarks.peak import of_jax
 from benchmarks.turns import serve
 from mtl_jax import balance
+from mtl_jax.core.pieces import give_back_pieces
 from mtl_jax.core.task_spec import TaskSpec
 from mtl_jax.core.types import Array, Batch, Params
 from mtl_jax.data.batch import distinct, local, padded_rows
@@ -135,6 +136,7 @@ def prepare(rows: int, what: str) -> dict[str, float]:
     given, _ = _given(o, what)
     compiled = jax.jit(program, donate_argnums=0).lower(given, o.ready[0]).compile()
     o.programs[what] = compiled
+    give_back_pieces()
     del given
     run(rows, what, 2)
     told: Any = compiled.memory_analysis()

@@ -21,6 +21,7 @@ from benchmarks.recommender_ours import config_of
 from benchmarks.turns import serve
 from mtl_jax.adapt.hf_weights import load_encoder
 from mtl_jax.adapt.minilm import minilm_folder
+from mtl_jax.core.pieces import give_back_pieces
 from mtl_jax.core.types import Array, Params
 from mtl_jax.data.packing import pack_tokens
 from mtl_jax.job import prepare_data
@@ -175,6 +176,7 @@ def prepare(name: str, half: bool = False) -> dict[str, Any]:
     arrays, weights = jax.device_put((arrays, jnp.asarray(o.weights)))
     entry = _forward if kind == "forward" else _train
     o.entries[name], memory = entry(config, o.params, run, arrays, weights)
+    give_back_pieces()
     o.entries[name](1)
     began = time.perf_counter()
     peak = peak_mib(lambda: o.entries[name](1))

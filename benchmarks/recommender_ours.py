@@ -23,6 +23,7 @@ from mtl_jax.adapt.config import EncoderChoice
 from mtl_jax.adapt.minilm import minilm_folder
 from mtl_jax.config import Config
 from mtl_jax.core.memory import give_back_large
+from mtl_jax.core.pieces import give_back_pieces
 from mtl_jax.core.task_spec import TaskSpec
 from mtl_jax.core.types import HostArray
 from mtl_jax.data.batch import BatchConfig
@@ -235,6 +236,7 @@ def program(o: Open, batch: dict[str, HostArray]) -> Any:
         found = made.lower(o.state, put_batch(o.job.mesh, batch)).compile(options)
         needs = found.memory_analysis()
         if needs is not None and jax.default_backend() == "cpu":
+            give_back_pieces()
             give_back_large(needs.temp_size_in_bytes)
         o.compiled[key] = found
     return o.compiled[key]

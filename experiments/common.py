@@ -17,7 +17,6 @@ from absl import app, flags, logging
 
 from mtl_jax.config import Config, load
 from mtl_jax.core.errors import UserError
-from mtl_jax.core.memory import keep_freed_memory
 from mtl_jax.core.xla import keep_loops
 from mtl_jax.train import compilation_cache, disk, distributed
 
@@ -89,7 +88,6 @@ def run(main: Callable[[], int | None]) -> None:
         if len(argv) > 1:
             print(f"error: {argv[1]!r} is no flag; see --help", file=sys.stderr)
             return 2
-        keep_freed_memory()
         keep_loops()
         logging.set_verbosity(logging.INFO)
         logging.get_absl_handler().setFormatter(None)

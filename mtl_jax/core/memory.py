@@ -39,7 +39,7 @@ def keep_freed_memory() -> bool:
     """
     kept = _set((M_TRIM_THRESHOLD, -1), (M_MMAP_MAX, 0), (M_ARENA_MAX, 1), (M_TOP_PAD, TOP_PAD))
     if kept:
-        _reserve(_machine() // HEAP)
+        reserve()
     return kept
 
 
@@ -66,9 +66,9 @@ def _machine() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _reserve(size: int) -> None:
-    """Let the heap grow by so many bytes, which are kept (see above), and ask for large pages."""
-    libc = ctypes.CDLL(None)
+def reserve() -> None:
+    """Let the heap grow by a part of the machine's memory, which is kept, in large pages."""
+    libc, size = ctypes.CDLL(None), _machine() // HEAP
     libc.malloc.restype = ctypes.c_void_p
     libc.malloc.argtypes = [ctypes.c_size_t]
     libc.free.argtypes = [ctypes.c_void_p]

@@ -13,6 +13,7 @@ from absl import logging
 from jax.sharding import Mesh
 
 from mtl_jax.core.memory import give_back_large
+from mtl_jax.core.pieces import give_back_pieces
 from mtl_jax.core.types import HostArray
 from mtl_jax.train.mesh import batch_sharding, replicated
 from mtl_jax.train.preemption import Preemption
@@ -80,5 +81,6 @@ class Programs:
         compiled = step.lower(self.state, like).compile(self.options(like))
         needs = compiled.memory_analysis()
         if needs is not None and jax.default_backend() == "cpu":
+            give_back_pieces()
             give_back_large(needs.temp_size_in_bytes)
         return compiled

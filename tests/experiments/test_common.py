@@ -1,5 +1,9 @@
 """Where scripts keep what they compile."""
 
+import ctypes
+import subprocess
+import sys
+
 import pytest
 from absl.testing import flagsaver
 
@@ -49,3 +53,29 @@ def test_a_folder_that_cannot_be_written(told, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     common.use_compilation_cache()
     assert told == {}, "without a home there is no cache, and the script runs"
+
+
+ARENAS = """
+import ctypes, sys, threading
+sys.argv[0] = sys.argv[1]
+import experiments
+thread = threading.Thread(target=lambda: bytearray(100_000))
+thread.start()
+thread.join()
+libc = ctypes.CDLL(None)
+libc.fdopen.restype = ctypes.c_void_p
+stream = ctypes.c_void_p(libc.fdopen(1, b"w"))
+libc.malloc_info(0, stream)
+libc.fflush(stream)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="not glibc")
+def test_a_script_keeps_its_memory_from_the_first_thread_on():
+    def arenas(argument):
+        command = [sys.executable, "-c", ARENAS, argument]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return done.stdout.count("<heap nr=")
+
+    assert arenas("-m") == 1
+    assert arenas("a_program.py") == 2

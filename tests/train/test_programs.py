@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import mtl_jax.train.programs as programs_module
 from mtl_jax.train.mesh import make_mesh, put_batch, replicated
 from mtl_jax.train.preemption import Preempted, Preemption
 from mtl_jax.train.programs import Programs
@@ -44,6 +45,15 @@ def test_one_program_a_shape_and_it_takes_what_the_loop_gives_it():
     assert traced == [(1, 1, 4), (1, 1, 5)]
     np.testing.assert_array_equal(state["w"], np.arange(3) + 18)
     assert metrics["seen"] == 3
+
+
+def test_what_compiling_leaves_in_pieces_is_given_back(monkeypatch):
+    called = []
+    monkeypatch.setattr(programs_module, "give_back_pieces", lambda: called.append("pieces"))
+    monkeypatch.setattr(programs_module, "give_back_large", lambda size: called.append("large"))
+    made, _ = programs(lambda state, b: (state, {"seen": b["uniq/user"].sum()}))
+    made.ahead(batch(4)).result()
+    assert called == ["pieces", "large"] * (jax.default_backend() == "cpu")
 
 
 def test_what_the_compiler_says_reaches_the_loop():
