@@ -23,12 +23,16 @@ ENVIRONMENT = {
 
 
 def keep_freed_memory() -> bool:
-    """Freed memory stays with the process; call it before the first computation.
+    """Freed memory stays with the process; call it before anything makes a thread.
+
+    A thread allocates from an arena of its own, if there may be several, and keeps it: importing
+    jax and polars makes four. Scripts call it first of all (`experiments/__init__.py`).
 
     XLA's CPU backend allocates a step's temporaries anew in every step. Blocks above 32 MiB come
     from mmap in glibc and go back to the system when freed, so each step pays for every page
     again: up to two fifths of a step. What is kept may lie in pieces that the next block does not
-    fit into, which is paid for where the block is small: see `give_back_large`.
+    fit into, which is paid for where the block is small: see `give_back_large`. After compiling,
+    call `mtl_jax.core.pieces.give_back_pieces`, as training does.
 
     The heap's addresses are reserved at once and the kernel is asked for pages of 2 MiB there,
     which it gives where /sys/kernel/mm/transparent_hugepage/enabled is madvise or always: a tenth

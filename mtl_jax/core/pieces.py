@@ -35,7 +35,7 @@ def give_back_pieces(many: int = MANY) -> int:
     libc.malloc.argtypes, libc.free.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
     if not _here(libc):
         return 0
-    found = _count(libc)
+    found = sum(n for _, n in _pieces(libc))
     if found < many:
         return 0
     libc.malloc_trim(ctypes.c_size_t(0))
@@ -48,10 +48,6 @@ def give_back_pieces(many: int = MANY) -> int:
                 libc.malloc(size - 8)  # of a piece 8 bytes are malloc's own
     reserve()
     return found
-
-
-def _count(libc: ctypes.PyDLL) -> int:
-    return sum(n for _, n in _pieces(libc))
 
 
 def _here(libc: ctypes.PyDLL) -> bool:

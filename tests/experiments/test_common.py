@@ -56,9 +56,8 @@ def test_a_folder_that_cannot_be_written(told, tmp_path, monkeypatch):
 
 
 ARENAS = """
-import ctypes, sys, threading
-sys.argv[0] = sys.argv[1]
-import experiments
+import ctypes, threading
+import experiments.common
 thread = threading.Thread(target=lambda: bytearray(100_000))
 thread.start()
 thread.join()
@@ -72,10 +71,10 @@ libc.fflush(stream)
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="not glibc")
 def test_a_script_keeps_its_memory_from_the_first_thread_on():
-    def arenas(argument):
-        command = [sys.executable, "-c", ARENAS, argument]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    def arenas(*options):  # python reads the program from its input, behind a script with -i -m
+        command = [sys.executable, *options]
+        done = subprocess.run(command, input=ARENAS, capture_output=True, text=True, check=True)
         return done.stdout.count("<heap nr=")
 
-    assert arenas("-m") == 1
-    assert arenas("a_program.py") == 2
+    assert arenas("-i", "-m", "experiments.common") == 1
+    assert arenas("-") == 2
